@@ -1,0 +1,191 @@
+"""The words of lbha as frozen values. Everything else takes and returns these; nothing here does anything.
+
+Times are seconds (float) unless the name ends in `_ms`. Addresses are canonical IP literals (RFC 5952 for
+IPv6), never host names: haproxy resolves names while it parses, and a silent DNS server held `haproxy -c`
+for 24.6 s (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """A service's profile: it sets ports, checks and fallback."""
+
+    KUBE_APISERVER = "kube-apiserver"
+    ETCD = "etcd"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and a port."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def sort_key(self) -> tuple[int, int, int]:
+        """IPv4 before IPv6, then by number: 10.0.0.9 comes before 10.0.0.10."""
+        ip = ip_address(self.address)
+        return ip.version, int(ip), self.port
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One server of a service, under the name haproxy shows for it."""
+
+    name: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host that runs haproxy and keepalived. `addresses` holds one of each family that a VIP has."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """The first address: the one VRRP adverts leave from."""
+        return self.addresses[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files (PEM) for talking to a service's backends. `ca` alone verifies; `cert` and `key` come together."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTimes:
+    """haproxy's health check of one server: seconds between checks, checks until up or down."""
+
+    interval: float
+    fast_interval: float
+    timeout: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What clients reach at VIP:port.
+
+    `backends` says where servers come from: "nodes", "etcd-env:FILE", "etcd-members", "kubernetes",
+    "dns-srv:NAME", or a tuple of endpoints.
+    """
+
+    name: str
+    kind: Kind
+    port: int
+    target_port: int
+    backends: str | tuple[Endpoint, ...]
+    balance: str
+    check: CheckTimes
+    tls: Tls | None
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """VRRP timing. A silent holder is replaced after down_timer_adverts × advert_interval + skew (RFC 9568)."""
+
+    profile: str
+    advert_interval: float
+    down_timer_adverts: int
+    failback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How keepalived learns of this node's health. `interval` is in whole seconds (keepalived 2.2.7)."""
+
+    mode: str
+    interval: int
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Every file, socket and pid file, so that many nodes can live on one machine."""
+
+    lbha: str = "/usr/bin/lbha"
+    state_dir: str = "/var/lib/lbha"
+    haproxy_cfg: str = "/etc/haproxy/haproxy.cfg"
+    haproxy_socket: str = "/run/haproxy/admin.sock"
+    haproxy_master_socket: str = "/run/haproxy-master.sock"
+    keepalived_conf: str = "/etc/keepalived/keepalived.conf"
+    keepalived_pid: str = "/run/keepalived.pid"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The one file, checked and with every default filled in."""
+
+    name: str
+    vips: tuple[str, ...]
+    interface: str | None
+    virtual_router_id: int
+    nodes: tuple[Node, ...]
+    services: tuple[Service, ...]
+    failover: Failover
+    health: Health
+    metrics: Endpoint
+    paths: Paths = field(default_factory=Paths)
+    templates: str | None = None
+
+    def node(self, name: str) -> Node:
+        """The node of that name; KeyError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The backends of one service as discovery left them.
+
+    `age` is 0.0 for a fresh answer, the seconds since the last good one when `error` says why there is no
+    fresh one, and None when there never was one and the cluster's own nodes stand in.
+    """
+
+    service: str
+    backends: tuple[Backend, ...]
+    age: float | None = 0.0
+    error: str | None = None
+
+
+Pools = Mapping[str, Pool]
+"""Service name to its pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One node's files by name (`haproxy.cfg`, `keepalived.conf`), and the digest that each one carries.
+
+    A digest (12 hex digits) lets the running daemon prove which file it runs: haproxy shows it as
+    `Description` in `show info`, keepalived as `Router ID` in its data dump.
+    """
+
+    files: Mapping[str, str]
+    digests: Mapping[str, str]
+
+    @staticmethod
+    def targets(paths: Paths) -> dict[str, Path]:
+        """Where each file belongs on a node."""
+        return {"haproxy.cfg": Path(paths.haproxy_cfg), "keepalived.conf": Path(paths.keepalived_conf)}
