@@ -1,0 +1,80 @@
+"""Proof that keepalived's track scripts can run. keepalived fails open: a script that is missing, not
+executable, insecure or without its interpreter leaves the node healthy for ever (2.2.7, 2.3.3; its #2126).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from pathlib import Path
+
+from lbha.errors import EngineError
+
+TIMEOUT = 5.0
+"""Seconds that `lbha check --help` may take; the checks themselves have 0.9."""
+
+_SCRIPT = re.compile(r'^\s*script\s+"([^"]*)"', re.MULTILINE)
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+"""As poor as a daemon's: no virtual environment, no PYTHONPATH."""
+
+
+def prove(text: str, lbha: str) -> None:
+    """Run `lbha check` as the keepalived.conf `text` will. EngineError that says what would do."""
+    if any(shlex.split(line)[:1] == [lbha] for line in _SCRIPT.findall(text)):
+        program = Path(lbha)
+        _prove_safe(program)
+        _prove_runs(program)
+
+
+def _prove_safe(program: Path) -> None:
+    """keepalived's own rule (enable_script_security): nobody but root may change what it runs as root."""
+    if not program.is_absolute():
+        raise _refusal(program, "not an absolute path")
+    if not program.is_file():
+        raise _refusal(program, "no such file")
+    if not os.access(program, os.X_OK):
+        raise _refusal(program, "not executable")
+    resolved = program.resolve()
+    for path in sorted({program, resolved, *program.parents, *resolved.parents}):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_uid != 0:
+            raise _refusal(program, f"{path} belongs to uid {status.st_uid}, not to root")
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        others = status.st_mode & stat.S_IWOTH or (status.st_gid != 0 and status.st_mode & stat.S_IWGRP)
+        if others and not sticky:
+            raise _refusal(program, f"{path} is writable by others than root")
+
+
+def _prove_runs(program: Path) -> None:
+    try:
+        done = subprocess.run(
+            [program, "check", "--help"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            check=False,
+            cwd="/",
+            env=_ENVIRONMENT,
+        )
+    except subprocess.TimeoutExpired:
+        raise _refusal(program, f"`check --help` did not end within {TIMEOUT:g} s") from None
+    except OSError as error:  # its interpreter is gone
+        raise _refusal(program, f"cannot be run: {error.strerror or error}") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise _refusal(
+            program, f"`check --help` ends with {done.returncode}: {said[-1] if said else 'no reason'}"
+        )
+
+
+def _refusal(program: Path, problem: str) -> EngineError:
+    return EngineError(
+        f"keepalived could not run the track script {program}: {problem}; install lbha where only root "
+        'writes, and say where with [paths] lbha = "/usr/bin/lbha"'
+    )
