@@ -1,0 +1,254 @@
+"""`lbha apply` and `lbha rollback`: what a node should run, carried out as one transaction.
+
+    report = apply(cluster, node, config_digest)
+
+One at a time ({state_dir}/lock). Needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import difflib
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lbha import discovery, files, host, render
+from lbha.engine import Engine
+from lbha.errors import ApplyError
+from lbha.haproxy import Haproxy
+from lbha.haproxy_text import EMPTY_STATE
+from lbha.history import Entry, Manifest
+from lbha.keepalived import Keepalived
+from lbha.model import Cluster, Kind, Node, Paths, Pool, Pools, Rendered
+from lbha.transaction import Plan, Step, Transaction, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class PoolChange:
+    """A service's backends, by address:port. `before` is None where no earlier apply told."""
+
+    service: str
+    before: tuple[str, ...] | None
+    now: tuple[str, ...]
+    age: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done. `result`: "applied", "unchanged", "held", or "planned" for a dry run.
+
+    `held` says since which rollback and what would end it; `diff` is only there in a dry run.
+    """
+
+    result: str
+    steps: tuple[Step, ...] = ()
+    pools: tuple[PoolChange, ...] = ()
+    held: str | None = None
+    diff: str | None = None
+
+
+def apply(
+    cluster: Cluster,
+    node: Node,
+    config: str,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> Report:
+    """Discover, render and lay; `config` is the sha256 of lbha.toml, `clock` seconds since the epoch.
+
+    A `dry_run` tells what would change, validates it, and changes nothing. After a rollback nothing is done
+    for the same lbha.toml without `force`. Raises LbhaError with everything as it was.
+    """
+    state_dir = Path(cluster.paths.state_dir)
+    with _refusing(), contextlib.nullcontext() if dry_run else _locked(state_dir):
+        held = None if force else _held(state_dir, config)
+        if held and not dry_run:
+            return Report("held", held=held)
+        pools = discovery.discover(
+            cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
+        )
+        transaction = _transaction(cluster.paths)
+        created = _utc(clock())
+        plan = transaction.plan(_wanted(cluster, node, pools, config, created))
+        changes = _pool_changes(pools, plan.newest)
+        if dry_run:
+            if not plan.idle:
+                with tempfile.TemporaryDirectory(prefix="lbha-") as staging:
+                    transaction.prove(plan, Path(staging))
+            return Report("planned", transaction.steps(plan), changes, held, _diff(plan, cluster.paths))
+        steps = transaction.carry_out(plan, created)
+        _held_file(state_dir).unlink(missing_ok=True)
+        return Report("unchanged" if plan.idle else "applied", steps, changes)
+
+
+def rollback(
+    cluster: Cluster, config: str, steps: int = 1, *, clock: Callable[[], float] = time.time
+) -> Report:
+    """Lay the configuration that was in force `steps` before the present one, through the same transaction.
+
+    From then on `apply` holds still until lbha.toml changes, or the timer would undo it.
+    """
+    state_dir = Path(cluster.paths.state_dir)
+    with _refusing(), _locked(state_dir):
+        transaction = _transaction(cluster.paths)
+        entries = transaction.history.entries()
+        if steps >= len(entries):
+            raise ApplyError(
+                f"there is no configuration {steps} before the present one, the history holds {len(entries)}; "
+                "see lbha rollback --list"
+            )
+        chosen = entries[-1 - steps]
+        created = _utc(clock())
+        manifest = Manifest(
+            f"rollback to {chosen.name}",
+            created,
+            chosen.manifest.config,
+            _tls_digest(cluster),
+            chosen.manifest.pools,
+        )
+        plan = transaction.plan(Wanted(chosen.files, _beside(cluster), manifest))
+        done = transaction.carry_out(plan, created)
+        files.write(_held_file(state_dir), config.encode(), files.PRIVATE)
+        return Report("unchanged" if plan.idle else "applied", done, held=_held(state_dir, config))
+
+
+def history(cluster: Cluster) -> list[Entry]:
+    """The configurations that can be put back, oldest first; the last one is in force."""
+    with _refusing():
+        return _transaction(cluster.paths).history.entries()
+
+
+def _transaction(paths: Paths) -> Transaction:
+    # haproxy first: the VIP should not come before haproxy can serve behind it.
+    engines: Sequence[Engine] = (Haproxy(paths), Keepalived(paths))
+    return Transaction(engines, Rendered.targets(paths), Path(paths.state_dir))
+
+
+def _wanted(cluster: Cluster, node: Node, pools: Pools, config: str, created: str) -> Wanted:
+    interface = host.interface_of(cluster, node)
+    if interface is None:
+        raise ApplyError(
+            f"{node.name} has the address {node.address}, which is on no interface of this host; bring it up, "
+            "or correct [nodes] or --node"
+        )
+    real_time = Keepalived(cluster.paths).survives_real_time()
+    rendered = render.render(cluster, node, pools, interface, load_state=True, real_time=real_time)
+    manifest = Manifest(
+        "apply",
+        created,
+        config,
+        _tls_digest(cluster),
+        {name: _addresses(pool) for name, pool in sorted(pools.items())},
+    )
+    return Wanted({name: text.encode() for name, text in rendered.files.items()}, _beside(cluster), manifest)
+
+
+def _beside(cluster: Cluster) -> dict[Path, bytes]:
+    """The files that haproxy.cfg refers to and lbha makes: the state file, certificates with their keys."""
+    found = {Path(render.state_file(cluster.paths)): EMPTY_STATE.encode()}
+    made_here = f"{cluster.paths.state_dir}/tls/"
+    for service in cluster.services:
+        crt = render.haproxy_crt(service, cluster.paths)
+        tls = service.tls
+        if crt and crt.startswith(made_here) and tls and tls.cert and tls.key:
+            pair = [_tls_file(service.name, key, path) for key, path in (("cert", tls.cert), ("key", tls.key))]
+            found[Path(crt)] = b"\n".join(pair)
+    return found
+
+
+def _tls_digest(cluster: Cluster) -> str:
+    """Of every TLS file that haproxy reads when it loads; empty when there is none.
+
+    A certificate that was replaced under the same name needs a reload although haproxy.cfg is the same.
+    """
+    digest = hashlib.sha256()
+    seen = False
+    for service in cluster.services:
+        if service.tls is None or service.kind is Kind.TCP:
+            continue
+        for key in ("ca", "cert", "key"):
+            path = getattr(service.tls, key)
+            if path:
+                seen = True
+                digest.update(hashlib.sha256(_tls_file(service.name, key, path)).digest())
+    return digest.hexdigest() if seen else ""
+
+
+def _tls_file(service: str, key: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ApplyError(f'services.{service}.tls.{key} = "{path}": {error.strerror or error}') from None
+
+
+def _pool_changes(pools: Pools, newest: Entry | None) -> tuple[PoolChange, ...]:
+    changes = []
+    for name, pool in sorted(pools.items()):
+        before = newest.manifest.pools.get(name) if newest else None
+        changes.append(
+            PoolChange(
+                name,
+                None if before is None else tuple(before),
+                tuple(_addresses(pool)),
+                pool.age,
+                pool.error,
+            )
+        )
+    return tuple(changes)
+
+
+def _addresses(pool: Pool) -> list[str]:
+    return [str(backend.endpoint) for backend in sorted(pool.backends, key=lambda each: each.endpoint.sort_key)]
+
+
+def _diff(plan: Plan, paths: Paths) -> str:
+    lines: list[str] = []
+    for name, path in Rendered.targets(paths).items():
+        old, new = plan.on_disk[name] or b"", plan.wanted.files[name]
+        lines += difflib.unified_diff(
+            old.decode("utf-8", "replace").splitlines(),
+            new.decode("utf-8", "replace").splitlines(),
+            str(path),
+            f"{path} (rendered)",
+            lineterm="",
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _held_file(state_dir: Path) -> Path:
+    return state_dir / "held"
+
+
+def _held(state_dir: Path, config: str) -> str | None:
+    if files.read(_held_file(state_dir)) != config.encode():
+        return None
+    return "rolled back from this lbha.toml: change it, or use --force"
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    with files.lock(files.private_directory(state_dir) / "lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """A full disk, a missing or read-only directory: told in one line. All were met before anything changed."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ApplyError(f"{error.filename}: {error.strerror}; run it as root") from None
+    except OSError as error:
+        raise ApplyError(f"{error.filename}: {error.strerror}; nothing was changed") from None
+
+
+def _utc(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
