@@ -1,0 +1,58 @@
+"""The drill's table: a line for each fault and setup, the median of its runs and the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from rich import box
+from rich.table import Table
+
+from lbha.lab.drill import Run
+
+
+def table(runs: Sequence[Run]) -> Table:
+    """Faults in the order in which they were done; the setups of one fault below each other."""
+    apiservers = sorted({run.apiserver for run in runs})
+    made = Table(
+        title="What clients saw: median (worst)",
+        caption="gap: longest time without a served request; cut: under way when the fault came; last: until "
+        "the last failure; watches: until the last one was back; lost: acknowledged writes. "
+        f"apiserver: {', '.join(apiservers)}.",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    made.add_column("fault", no_wrap=True)
+    made.add_column("setup", no_wrap=True)
+    for name in ("gap s", "failed", "cut", "last s", "watches s", "lost"):
+        made.add_column(name, justify="right")
+    for fault in dict.fromkeys(run.fault for run in runs):
+        for setup in dict.fromkeys(run.setup for run in runs):
+            some = [run for run in runs if (run.fault, run.setup) == (fault, setup)]
+            if some:
+                made.add_row(fault, setup, *_cells(some))
+    return made
+
+
+def _cells(runs: Sequence[Run]) -> tuple[str, ...]:
+    gone = "" if all(run.recovered for run in runs) else " not back"
+    unaware = max(run.watches_unaware for run in runs)
+    back = [run.watch_recovery_ms for run in runs if run.watch_recovery_ms is not None]
+    return (
+        _seconds([run.gap_ms for run in runs]) + gone,
+        _both([run.failed for run in runs], "{:.0f}"),
+        _both([run.cut for run in runs], "{:.0f}"),
+        _seconds([run.last_failure_ms or 0.0 for run in runs]) if any(run.failed for run in runs) else "-",
+        _seconds(back) if len(back) == len(runs) else f"{unaware} unaware" if unaware else "not back",
+        str(sum(run.lost_writes for run in runs)),
+    )
+
+
+def _seconds(values_ms: Sequence[float]) -> str:
+    return _both([value / 1000 for value in values_ms], "{:.2f}")
+
+
+def _both(values: Sequence[float], form: str) -> str:
+    middle, worst = form.format(median(values)), form.format(max(values))
+    return middle if middle == worst else f"{middle} ({worst})"
