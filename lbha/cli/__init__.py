@@ -1,0 +1,68 @@
+"""The command line. Each command lives in a module of its own and is imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from lbha import __version__
+from lbha.errors import LbhaError
+
+COMMANDS = {
+    "apply": "Render, validate, lay and reload: a transaction over haproxy and keepalived.",
+    "check": "keepalived's track script: haproxy, holder, or a service's backend on this node.",
+    "config": "Show the effective configuration, every default visible.",
+    "drill": "Inject faults into a lab under load and measure what clients see.",
+    "lab": "A cluster of real nodes on this machine, in network namespaces.",
+    "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
+    "rollback": "Put an earlier configuration back.",
+}
+"""Command -> its line in --help, so that help imports none of them."""
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"lbha.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="lbha")
+def group() -> None:
+    """One address for etcd and the kube-apiserver that survives failures.
+
+    Exit codes: 0 done, 1 refused or failed with nothing changed, 2 a mistake in lbha.toml or on the
+    command line.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every LbhaError is one line on stderr and its exit code."""
+    try:
+        code = group.main(prog_name="lbha", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("lbha: interrupted", err=True)
+        sys.exit(130)
+    except LbhaError as error:
+        click.echo(f"lbha: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `lbha render | head`: the reader has seen enough. Python would complain once more at exit.
+        sys.stdout = None
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

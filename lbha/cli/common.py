@@ -1,0 +1,60 @@
+"""What several commands share: options, and the way from -c FILE and --node to a Cluster and a Node."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lbha import config
+from lbha.model import Cluster
+
+DEFAULT_CONFIG = "/etc/lbha/lbha.toml"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def config_option(function: _F) -> _F:
+    """-c/--config FILE, else LBHA_CONFIG, else /etc/lbha/lbha.toml."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_file",
+        metavar="FILE",
+        envvar="LBHA_CONFIG",
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        type=click.Path(path_type=Path, readable=False),  # lbha.config says it in one line
+        help="The cluster file (or LBHA_CONFIG).",
+    )(function)
+
+
+def node_option(function: _F) -> _F:
+    """--node NAME; `lbha.host.find_node` looks at LBHA_NODE and at the host's addresses without it."""
+    return click.option(
+        "--node",
+        "node_name",
+        metavar="NAME",
+        help="Which node this is (or LBHA_NODE; else by its addresses).",
+    )(function)
+
+
+def load_cluster(config_file: Path) -> Cluster:
+    """The cluster file, with this very lbha as the program that keepalived runs unless the file names one."""
+    return config.load(config_file, program=own_program())
+
+
+def own_program() -> str | None:
+    """The path of the installed `lbha` that runs now, None when there is none.
+
+    Its directory without symbolic links and "..", but not the file: an upgrade may switch a link there.
+    """
+    for candidate in (Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / "lbha"):
+        if candidate.name == "lbha" and candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate.parent.resolve() / candidate.name)
+    return None
