@@ -49,4 +49,5 @@ install_lbha() {
     export PATH
 }
 
-ENGINES='haproxy keepalived etcd-server etcd-client iproute2 util-linux curl'
+# The engines, and what the lab builds its network and breaks it with.
+ENGINES='haproxy keepalived etcd-server etcd-client iproute2 nftables util-linux curl'
