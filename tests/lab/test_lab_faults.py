@@ -47,13 +47,20 @@ def state(spec: LabSpec, node: LabNode, unit: str) -> UnitState:
 
 def of_unit(node: LabNode, program: str) -> list[int]:
     """The processes of that program on the node."""
-    pids = processes.in_namespaces([node.netns])
-    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == program]
+    return [pid for pid in processes.in_namespaces([node.netns]) if told(pid, "comm").strip() == program]
 
 
 def letters(pids: list[int]) -> set[str]:
-    """Process states: T is stopped."""
-    return {Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] for pid in pids}
+    """Process states: T is stopped. Those that have ended have none."""
+    return {stat.rpartition(") ")[2][0] for pid in pids if (stat := told(pid, "stat"))}
+
+
+def told(pid: int, name: str) -> str:
+    """A file of /proc/PID; empty when the process ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def server(spec: LabSpec, judge: LabNode, backend: str, name: str) -> tuple[str, str]:
