@@ -109,22 +109,47 @@ class Failover:
     failback: bool
 
 
+class Mode(StrEnum):
+    """Who judges: the agent, or track scripts alone."""
+
+    AGENT = "agent"
+    SCRIPT = "script"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How keepalived learns of this node's health. `interval` is in whole seconds (keepalived 2.2.7)."""
+    """How keepalived learns of this node's health. `interval` is in whole seconds (keepalived 2.2.7).
 
-    mode: str
+    `quarantine` (s): a node that has booted takes over in this time only when nobody else can serve.
+    """
+
+    mode: Mode
     interval: int
     rise: int
     fall: int
+    quarantine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The channel between agents: mutual TLS on each node's address. Off where a file is missing."""
+
+    port: int
+    ca: str
+    cert: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Every file, socket and pid file, so that many nodes can live on one machine."""
+    """Every file, socket and pid file, so that many nodes can live on one machine.
+
+    `state_dir` outlives a reboot; `run_dir` (memory) holds what the agent and keepalived tell each other.
+    """
 
     lbha: str = "/usr/bin/lbha"
     state_dir: str = "/var/lib/lbha"
+    run_dir: str = "/run/lbha"
     haproxy_cfg: str = "/etc/haproxy/haproxy.cfg"
     haproxy_socket: str = "/run/haproxy/admin.sock"
     haproxy_master_socket: str = "/run/haproxy-master.sock"
@@ -145,6 +170,7 @@ class Cluster:
     failover: Failover
     health: Health
     metrics: Endpoint
+    peers: Peers
     paths: Paths = field(default_factory=Paths)
     templates: str | None = None
 

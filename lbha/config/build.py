@@ -13,18 +13,16 @@ from lbha.config.schema import (
     RawHealth,
     RawMetrics,
     RawPaths,
+    RawPeers,
     RawTemplates,
     section,
 )
 from lbha.config.services import services
-from lbha.model import Cluster, Endpoint, Failover, Health, Paths
+from lbha.model import Cluster, Endpoint, Failover, Health, Mode, Paths, Peers
 
 PROFILES = {"balanced": (0.1, 6), "fast": (0.1, 3), "patient": (1.0, 3)}
 """Profile -> (advert_interval in s, down_timer_adverts). 0.1 s × 3 made two holders when a node stood still
 for 1 s; six missed adverts did not (measured), hence the default."""
-
-MODES = ("script",)
-
 
 def build(document: Document, program: str | None) -> Cluster:
     """The document checked and with every default filled in. Raises ConfigError.
@@ -42,6 +40,7 @@ def build(document: Document, program: str | None) -> Cluster:
     own_vips = vips(document, raw)
     own_nodes = nodes(document, own_vips)
     metrics = _metrics(document)
+    peers = _peers(document)
     templates = section(document, "templates", RawTemplates).directory
     if templates is not None:
         values.path(document, "templates.directory", templates)
@@ -51,10 +50,11 @@ def build(document: Document, program: str | None) -> Cluster:
         interface=_interface(document, raw.interface),
         virtual_router_id=_virtual_router_id(document, raw),
         nodes=own_nodes,
-        services=services(document, own_vips, own_nodes, metrics),
+        services=services(document, own_vips, own_nodes, metrics, peers),
         failover=_failover(document),
         health=_health(document),
         metrics=metrics,
+        peers=peers,
         paths=_paths(document, program),
         templates=templates,
     )
@@ -102,11 +102,23 @@ def _failover(document: Document) -> Failover:
 
 def _health(document: Document) -> Health:
     raw = section(document, "health", RawHealth)
-    if raw.mode not in MODES:
-        document.fail("health.mode", raw.mode, "unknown mode", suggest(raw.mode, MODES))
+    modes = [mode.value for mode in Mode]
+    if raw.mode not in modes:
+        document.fail("health.mode", raw.mode, "unknown mode", suggest(raw.mode, modes))
     for field in ("interval", "rise", "fall"):
         values.number(document, f"health.{field}", getattr(raw, field), 1, 60)
-    return Health(raw.mode, raw.interval, raw.rise, raw.fall)
+    quarantine = raw.quarantine and values.seconds(
+        document, "health.quarantine", raw.quarantine, 0, 3600, per_second=1000
+    )
+    return Health(Mode(raw.mode), raw.interval, raw.rise, raw.fall, quarantine)
+
+
+def _peers(document: Document) -> Peers:
+    raw = section(document, "peers", RawPeers)
+    values.number(document, "peers.port", raw.port, 1, 65535)
+    for field in ("ca", "cert", "key"):
+        values.path(document, f"peers.{field}", getattr(raw, field))
+    return Peers(raw.port, raw.ca, raw.cert, raw.key)
 
 
 def _metrics(document: Document) -> Endpoint:

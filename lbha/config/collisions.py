@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from lbha.config.document import Document
 from lbha.model import Cluster
 
+_DIRECTORIES = ("paths.state_dir", "paths.run_dir")
+
 
 def refuse_collisions(document: Document, cluster: Cluster) -> None:
     """Raises ConfigError when a path of `[paths]` is another's, lies below one that is a file, or is read
@@ -17,7 +19,7 @@ def refuse_collisions(document: Document, cluster: Cluster) -> None:
         if value in taken:
             document.fail(key, value, f"already taken by {taken[value]}", "give each its own")
         taken[value] = key
-    files = {value: key for value, key in taken.items() if key != "paths.state_dir"}
+    files = {value: key for value, key in taken.items() if key not in _DIRECTORIES}
     read = tuple(_read(cluster))
     for key, value in (*((key, value) for value, key in taken.items()), *read):
         for parent in _parents(value):
@@ -33,6 +35,8 @@ def refuse_collisions(document: Document, cluster: Cluster) -> None:
 
 def _read(cluster: Cluster) -> Iterator[tuple[str, str]]:
     """Key and path of all that is only read."""
+    for field in ("ca", "cert", "key"):
+        yield f"peers.{field}", getattr(cluster.peers, field)
     if cluster.templates:
         yield "templates.directory", cluster.templates
     for service in cluster.services:

@@ -66,10 +66,11 @@ class RawFailover(Table, frozen=True):
 class RawHealth(Table, frozen=True):
     """[health]"""
 
-    mode: str = "script"
+    mode: str = "agent"
     interval: int = 1
     rise: int = 2
     fall: int = 2
+    quarantine: float = 30.0
 
 
 class RawMetrics(Table, frozen=True):
@@ -78,11 +79,21 @@ class RawMetrics(Table, frozen=True):
     address: str = "127.0.0.1:8404"
 
 
+class RawPeers(Table, frozen=True):
+    """[peers]"""
+
+    port: int = 8406
+    ca: str = "/etc/lbha/pki/ca.crt"
+    cert: str = "/etc/lbha/pki/node.crt"
+    key: str = "/etc/lbha/pki/node.key"
+
+
 class RawPaths(Table, frozen=True):
     """[paths]"""
 
     lbha: str | None = None
     state_dir: str | None = None
+    run_dir: str | None = None
     haproxy_cfg: str | None = None
     haproxy_socket: str | None = None
     haproxy_master_socket: str | None = None
@@ -96,7 +107,7 @@ class RawTemplates(Table, frozen=True):
     directory: str | None = None
 
 
-SECTIONS = ("cluster", "nodes", "services", "failover", "health", "metrics", "paths", "templates")
+SECTIONS = ("cluster", "nodes", "services", "failover", "health", "metrics", "peers", "paths", "templates")
 
 _INNER: dict[str, type[Table]] = {"check": RawCheck, "tls": RawTls}
 """Keys that are tables themselves."""

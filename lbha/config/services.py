@@ -6,7 +6,7 @@ from lbha.config import values
 from lbha.config.addresses import endpoint
 from lbha.config.document import ABSENT, Document, suggest, under
 from lbha.config.schema import RawCheck, RawService, RawTls, convert
-from lbha.model import CheckTimes, Endpoint, Kind, Node, Service, Tls
+from lbha.model import CheckTimes, Endpoint, Kind, Node, Peers, Service, Tls
 
 RESERVED_SERVICES = ("haproxy", "holder")
 """`lbha check` gives these names a meaning of their own."""
@@ -31,7 +31,7 @@ _SOURCE_KINDS = {"etcd-env": Kind.ETCD, "etcd-members": Kind.ETCD, "kubernetes":
 
 
 def services(
-    document: Document, vips: tuple[str, ...], nodes: tuple[Node, ...], metrics: Endpoint
+    document: Document, vips: tuple[str, ...], nodes: tuple[Node, ...], metrics: Endpoint, peers: Peers
 ) -> tuple[Service, ...]:
     """Every service in the file's order, each with a port of its own on the VIP."""
     table = document.tables.get("services")
@@ -44,7 +44,7 @@ def services(
         document.fail("services", ABSENT, "no services", cure)
     found: list[Service] = []
     own_vips = frozenset(vips)
-    ports = {metrics.port: "metrics.address"}
+    ports = {peers.port: "peers.port", metrics.port: "metrics.address"}
     for name, value in table.items():
         key = under("services", name)
         service = _service(document, key, name, value)
@@ -54,6 +54,8 @@ def services(
                 f"{key}.port", service.port, f"already taken by {owner}", "give each its own port on the VIP"
             )
         _refuse_loops(document, key, service, own_vips, nodes, metrics)
+        if service.backends == "nodes" and service.target_port == peers.port:
+            document.fail("peers.port", peers.port, f"is where {key} has its servers", "choose another port")
         found.append(service)
     return tuple(found)
 

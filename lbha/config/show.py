@@ -21,6 +21,7 @@ def effective(cluster: Cluster) -> dict[str, Any]:
         "failover": _fields(cluster.failover),
         "health": _fields(cluster.health),
         "metrics": {"address": str(cluster.metrics)},
+        "peers": _fields(cluster.peers),
         "paths": _fields(cluster.paths),
         "templates": {"directory": cluster.templates},
     }

@@ -1,0 +1,200 @@
+"""What the agent sees and what it concludes, as frozen values: facts -> Observation -> Decision -> Status.
+
+Moments named `at` or `since` are seconds since the epoch (for people and for other hosts); `Observation.at` is
+of the monotonic clock (for durations). All of them cross the agent's sockets as JSON (msgspec).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lbha.model import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server as haproxy sees it (`show stat`). `status` is haproxy's word: UP, DOWN, MAINT, DRAIN …;
+    `reason` its last check's, `since` when the status last changed."""
+
+    service: str
+    name: str
+    endpoint: Endpoint
+    status: str
+    reason: str
+    since: float
+    sessions: int
+
+    @property
+    def live(self) -> bool:
+        """It gets new connections: UP, or UP on its way down, but neither DRAIN nor MAINT."""
+        return self.status.startswith("UP") or self.status == "no check"
+
+
+@dataclass(frozen=True, slots=True)
+class HaproxyFacts:
+    """`problem` says why haproxy cannot serve; None when it answers in time. `live` counts each service's live
+    servers in the checked pool; `servers` are all of them, without spare slots."""
+
+    problem: str | None = "not asked yet"
+    pid: int | None = None
+    live: Mapping[str, int] = field(default_factory=dict)
+    servers: tuple[Server, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VrrpFacts:
+    """keepalived's own word: `state` is INIT, BACKUP, MASTER or FAULT; both None while unknown."""
+
+    state: str | None = None
+    effective_priority: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMember:
+    """One member of an etcd service. `leader` tells that it knows one: it has a quorum."""
+
+    service: str
+    endpoint: Endpoint
+    leader: bool
+    learner: bool
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdFacts:
+    """`quorum` is None while no member was asked; `since` is when it changed last."""
+
+    service: str
+    quorum: bool | None
+    since: float
+    members: tuple[EtcdMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """An operator wants the VIP elsewhere. `until` is None for an open end."""
+
+    since: float
+    until: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one decision rests on. `at` is monotonic; `local` says for each service that has a backend on
+    this very node whether haproxy finds it live."""
+
+    at: float
+    haproxy: HaproxyFacts
+    local: Mapping[str, bool]
+    holds_vip: bool
+    drained: bool
+    quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of the priority: what it is worth, whether it is earned, and why."""
+
+    name: str
+    worth: int
+    earned: bool
+    why: str
+
+    @property
+    def points(self) -> int:
+        """What it adds now."""
+        return self.worth if self.earned else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`up` false is FAULT. `score` is added to `base`, which stands in keepalived.conf; `terms` explain both."""
+
+    up: bool
+    score: int
+    base: int
+    terms: tuple[Term, ...]
+    why: str
+
+    @property
+    def priority(self) -> int:
+        """The effective priority that keepalived must show (1..254); 0 in FAULT."""
+        return min(254, max(1, self.base + self.score)) if self.up else 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """A pool as discovery left it: see `lbha.model.Pool` for `age` and `error`."""
+
+    service: str
+    backends: int
+    age: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The last apply: its result ("applied", "unchanged", "held", "refused") and what it said."""
+
+    at: float
+    result: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one agent tells the others. `config` is the sha256 of its lbha.toml."""
+
+    node: str
+    at: float
+    version: str
+    config: str
+    holds_vip: bool
+    decision: Decision
+    drained: bool
+    vrrp: VrrpFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node: its last report, when it came, and why there is none now. `report` None: never one."""
+
+    node: str
+    report: Report | None = None
+    heard: float | None = None
+    problem: str | None = "not asked yet"
+
+
+@dataclass(frozen=True, slots=True)
+class OldWorker:
+    """A haproxy worker that a reload left behind. `age` in seconds."""
+
+    pid: int
+    age: float
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """This node, whole: what `lbha status` shows. `refused` says why the present lbha.toml is not in force;
+    `peers_off` why agents cannot hear each other; `lag_ms` is the worst lateness of the loop in the last
+    minute; `quarantined` is how many more seconds."""
+
+    cluster: str
+    vips: tuple[str, ...]
+    report: Report
+    started: float
+    haproxy: HaproxyFacts
+    etcd: tuple[EtcdFacts, ...]
+    pools: tuple[PoolFacts, ...]
+    peers: tuple[Peer, ...]
+    peers_off: str | None
+    drain: Drain | None
+    quarantined: float
+    applied: Applied | None
+    refused: str | None
+    old_workers: tuple[OldWorker, ...]
+    lag_ms: float
