@@ -72,9 +72,7 @@ def apply(
         held = None if force else _held(state_dir, config)
         if held and not dry_run:
             return Report("held", held=held)
-        pools = discovery.discover(
-            cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
-        )
+        pools = discovery.discover(cluster, state_dir / "discovery", keep=not dry_run)
         transaction = _transaction(cluster.paths)
         created = _utc(clock())
         plan = transaction.plan(_wanted(cluster, node, pools, config, created))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lbha.cli.common import config_option, load_cluster, node_option
+from lbha.cli.common import config_option, load_cluster, node_option, since
 from lbha.errors import LbhaError, RenderError
 from lbha.model import Cluster, Node, Pools, Rendered
 
@@ -35,10 +35,10 @@ def command(config_file: Path, node_name: str | None, all_nodes: bool, out: Path
 
     cluster = load_cluster(config_file)
     nodes = cluster.nodes if all_nodes else (host.find_node(cluster, node_name),)
-    pools = discovery.discover(cluster, Path(cluster.paths.state_dir) / "discovery")
+    pools = discovery.discover(cluster, Path(cluster.paths.state_dir) / "discovery", keep=False)
     for pool in pools.values():
         if pool.error:
-            click.echo(f"lbha: {pool.error}", err=True)
+            click.echo(f"lbha: {pool.error}; {since(pool.age)}", err=True)
     for node in nodes:
         rendered = _render(cluster, node, pools)
         if out is not None:
