@@ -25,7 +25,7 @@ from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
 from lbha.trackers import Trackers
 
-TICK = 0.1
+TICK = 0.2
 """Seconds: the slowest that the loop notices that time has passed."""
 
 _LOG = logging.getLogger("lbha")
@@ -58,6 +58,7 @@ class Agent:
         self.applied: Applied | None = None
         self._notifier = notifier
         self._started = time.time()
+        self._considered = 0.0
         self._sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
         self._index = cluster.nodes.index(node)
         self._trackers = Trackers(run_dir)
@@ -92,7 +93,8 @@ class Agent:
     async def _live(self) -> None:
         """Signs of life, and decisions that only time makes."""
         while True:
-            self.consider()
+            if time.monotonic() - self._considered > TICK:
+                self.consider()
             self._notifier.alive()
             if self.decision:
                 self._trackers.beat(self.decision.up)
@@ -120,6 +122,7 @@ class Agent:
 
     def consider(self) -> None:
         """Observe, judge, decide, tell keepalived."""
+        self._considered = time.monotonic()
         if self.haproxy.facts.problem == "not asked yet":
             return  # What an earlier agent decided stays in force.
         seen = self.observe()
