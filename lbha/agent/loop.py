@@ -16,6 +16,7 @@ from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.follow import Changed, Follower
 from lbha.agent.haproxy_watch import HaproxyWatch
 from lbha.agent.notify import Notifier
+from lbha.agent.stale_vip import StaleVip
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
 from lbha.facts import Applied, Decision, Observation
@@ -67,7 +68,9 @@ class Agent:
         names = [service.name for service in cluster.services]
         self.haproxy = HaproxyWatch(cluster.paths.haproxy_socket, names, self.consider)
         self.vip = VipWatch(cluster.vips[0], self.consider)
-        self.vrrp = VrrpWatch(run_dir / trackers.FIFO, Keepalived(cluster.paths), self._vrrp_changed)
+        keepalived = Keepalived(cluster.paths)
+        self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
+        self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, _LOG.warning)
         self.etcd = [
             EtcdWatch(service, partial(self._members, service.name), self.consider)
             for service in cluster.services
@@ -82,7 +85,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         try:
             async with asyncio.TaskGroup() as group:
-                parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, *self.etcd, self.follower]
+                parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
                 for part in parts:
                     group.create_task(part.run(), name=type(part).__name__)
                 group.create_task(self._live(), name="live")
@@ -143,6 +146,9 @@ class Agent:
         up, score = earlier
         serving = Settled(score >= self._sizes.serving, now)
         return Health(Settled(up, now), "as before", serving, "as before", {})
+
+    def _somebody_else_has_it(self) -> bool:
+        return len(self.cluster.nodes) > 1
 
     def _members(self, service: str) -> list[Endpoint]:
         pool = self.follower.pools.get(service)
