@@ -31,7 +31,7 @@ def agent_sizes(nodes: int, failback: bool) -> _Sizes:
     return _Sizes(nodes, 254 - total * step, step, nodes * step, holder * step, serving * step)
 
 
-# Of a node that takes part, an election sees three facts: whether it counts as serving, as local, as the holder.
+# Of a node that takes part, an election sees three facts: does it count as serving, as local, as the holder?
 # Every state is one of these eight classes, or absent: the first test proves that, so that the second has to go
 # through classes only.
 Counted = tuple[bool, bool, bool]
@@ -39,8 +39,8 @@ CLASSES: tuple[Counted, ...] = tuple(product((True, False), repeat=3))
 
 
 def counted(state: NodeState) -> Counted | None:
-    """Who is dead or in FAULT takes no part; a drained node counts for nothing but its place in the order; so does
-    a quarantined one, unless it holds the VIP already."""
+    """Who is dead or in FAULT takes no part. A drained node counts for nothing but its place in the order; so does
+    a quarantined one that does not hold the VIP."""
     if not state.power or not state.haproxy:
         return None
     if state.drained or (state.quarantined and not state.holds):
