@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lbha import discovery, files, host, render
+from lbha import discovery, files, host, render, trackers
 from lbha.engine import Engine
 from lbha.errors import ApplyError
 from lbha.haproxy import Haproxy
 from lbha.haproxy_text import EMPTY_STATE
 from lbha.history import Entry, Manifest
 from lbha.keepalived import Keepalived
-from lbha.model import Cluster, Kind, Node, Paths, Pool, Pools, Rendered
+from lbha.model import Cluster, Kind, Mode, Node, Paths, Pool, Pools, Rendered
 from lbha.transaction import Plan, Step, Transaction, Wanted
 
 
@@ -58,11 +58,14 @@ def apply(
     node: Node,
     config: str,
     *,
+    pools: Pools | None = None,
     force: bool = False,
     dry_run: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Report:
     """Discover, render and lay; `config` is the sha256 of lbha.toml, `clock` seconds since the epoch.
+
+    `pools` are the backends, where the caller has discovered them already.
 
     A `dry_run` tells what would change, validates it, and changes nothing. After a rollback nothing is done
     for the same lbha.toml without `force`. Raises LbhaError with everything as it was.
@@ -72,11 +75,14 @@ def apply(
         held = None if force else _held(state_dir, config)
         if held and not dry_run:
             return Report("held", held=held)
-        pools = discovery.discover(
-            cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
-        )
+        if pools is None:
+            pools = discovery.discover(
+                cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
+            )
         transaction = _transaction(cluster.paths)
         created = _utc(clock())
+        if cluster.health.mode is Mode.AGENT and not dry_run:
+            trackers.prepare(Path(cluster.paths.run_dir))
         plan = transaction.plan(_wanted(cluster, node, pools, config, created))
         changes = _pool_changes(pools, plan.newest)
         if dry_run:

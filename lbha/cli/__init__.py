@@ -12,6 +12,7 @@ from lbha import __version__
 from lbha.errors import LbhaError
 
 COMMANDS = {
+    "agent": "The agent: watches, decides, follows; systemd runs it.",
     "apply": "Render, validate, lay and reload: a transaction over haproxy and keepalived.",
     "backend": "Take one server of a service out of its pool, or put it back.",
     "check": "keepalived's track script: haproxy, holder, or a service's backend on this node.",
