@@ -35,15 +35,9 @@ def run_dir(config_file: Path) -> str:
     return found if isinstance(found, str) else Paths().run_dir
 
 
-class Duration(click.ParamType):
-    """`90s`, `30m`, `2h`, `1d` as seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = _DURATION.fullmatch(value)
-        if match is None or float(match.group(1)) <= 0:
-            self.fail(f"{value!r} is no duration; write 90s, 30m, 2h or 1d", param, ctx)
-        return float(match.group(1)) * _SECONDS[match.group(2)]
+def seconds(value: str) -> float:
+    """`90s`, `30m`, `2h`, `1d`: an option's type."""
+    match = _DURATION.fullmatch(value)
+    if match is None or float(match.group(1)) <= 0:
+        raise click.BadParameter(f"{value!r} is no duration; write 90s, 30m, 2h or 1d")
+    return float(match.group(1)) * _SECONDS[match.group(2)]

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from lbha.cli.agent_options import Duration, run_dir
+from lbha.cli.agent_options import run_dir, seconds
 from lbha.cli.common import config_option
 
 
 @click.command()
 @config_option
-@click.option("--for", "span", metavar="DURATION", type=Duration(), help="90s, 30m, 2h; else until undrained.")
+@click.option("--for", "span", metavar="DURATION", type=seconds, help="90s, 30m, 2h; else until undrained.")
 @click.option("--reason", metavar="TEXT", default="", help="Shown by status.")
 @click.option("--force", is_flag=True, help="Although nobody is known to be able to take over.")
 def command(config_file: Path, span: float | None, reason: str, force: bool) -> int:

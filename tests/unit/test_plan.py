@@ -39,8 +39,8 @@ CLASSES: tuple[Counted, ...] = tuple(product((True, False), repeat=3))
 
 
 def counted(state: NodeState) -> Counted | None:
-    """Who is dead or in FAULT takes no part. A drained node counts for nothing but its place in the order; so does
-    a quarantined one that does not hold the VIP."""
+    """Who is dead or in FAULT takes no part. A drained node counts for nothing but its place in the order, and
+    so does a quarantined one that does not hold the VIP."""
     if not state.power or not state.haproxy:
         return None
     if state.drained or (state.quarantined and not state.holds):
