@@ -8,15 +8,13 @@ from ipaddress import ip_address
 
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
+from lbha.health import LOCAL
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
 from lbha.plan import skew, winner
 
 DETECTION = 0.1
 """Seconds until the agent knows that haproxy died: its connection ends at once, a query is due by then."""
-
-LOCAL_FALL = 2.0
-"""Seconds that a local backend must be down until its node is less preferred (the patience of lbha.health)."""
 
 PROCESSES = ("haproxy", "keepalived", "agent")
 """What may die on a node beside the backends of its services."""
@@ -177,7 +175,7 @@ def _move(
     if what.service is None:
         return silence + wait, f"{what.node} falls silent; {successor} takes over after {waits}"
     check = what.service.check
-    noticed = check.interval + (check.fall - 1) * check.fast_interval + LOCAL_FALL
+    noticed = check.interval + (check.fall - 1) * check.fast_interval + LOCAL.fall
     return noticed + silence + wait, (
         f"{present} is less preferred {noticed:g} s later at most; {successor} takes over after {waits}, "
         f"and {present} serves until then"

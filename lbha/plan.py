@@ -7,24 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class Sizes(Protocol):
-    """What each term of the priority is worth (design: "Priority"), the same on every node."""
-
-    @property
-    def nodes(self) -> int: ...
-    @property
-    def floor(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def local(self) -> int: ...
-    @property
-    def holder(self) -> int: ...
-    @property
-    def serving(self) -> int: ...
+from lbha.priority import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +32,18 @@ class Election:
     winner: int | None
 
 
-def priority(sizes: Sizes, index: int, state: NodeState) -> int:
+def priority(sizes: Terms, index: int, state: NodeState) -> int:
     """The effective priority of the node at `index` of the file; 0 when it is dead or in FAULT."""
     if not (state.power and state.haproxy):
         return 0
-    base = sizes.floor + (sizes.nodes - 1 - index) * sizes.step
+    base = sizes.base(index, 0)
     if state.drained or (state.quarantined and not state.holds):
         return base
     score = sizes.local * state.local + sizes.holder * state.holds + sizes.serving * state.serving
     return base + score
 
 
-def elect(sizes: Sizes, states: Sequence[NodeState], addresses: Sequence[int]) -> Election:
+def elect(sizes: Terms, states: Sequence[NodeState], addresses: Sequence[int]) -> Election:
     """What VRRP settles on. `addresses` are the nodes' as numbers."""
     priorities = tuple(priority(sizes, index, state) for index, state in enumerate(states))
     holder = next((index for index, state in enumerate(states) if state.holds), None)

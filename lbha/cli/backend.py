@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -34,6 +33,5 @@ def command(config_file: Path, server: str, state: str, force: bool) -> int:
     from lbha.agent.client import ask
 
     body = {"service": service, "server": name, "state": state, "force": force}
-    ask(run_dir(config_file), "POST", "/backend", body, type=Any)
-    click.echo(f"{server}: {state}")
+    click.echo(ask(run_dir(config_file), "POST", "/backend", body, type=dict[str, str])["text"])
     return 0

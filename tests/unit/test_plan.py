@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 
 import pytest
 
+from lbha.facts import HaproxyFacts, Observation
+from lbha.health import Health, Settled
 from lbha.plan import NodeState, elect, priority, winner
+from lbha.priority import agent_terms, decide
 
 NODES = range(1, 8)
 FAILBACK = (True, False)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    nodes: int
-    floor: int
-    step: int
-    local: int
-    holder: int
-    serving: int
-
-
-def agent_sizes(nodes: int, failback: bool) -> _Sizes:
-    holder, serving = (0, 2 * nodes) if failback else (2 * nodes, 4 * nodes)
-    total = nodes - 1 + nodes + holder + serving
-    step = 253 // total
-    return _Sizes(nodes, 254 - total * step, step, nodes * step, holder * step, serving * step)
 
 
 # Of a node that takes part, an election sees three facts: does it count as serving, as local, as the holder?
@@ -62,7 +47,7 @@ def right(states: list[Counted | None], failback: bool) -> int | None:
 
 def table(nodes: int, failback: bool) -> list[dict[Counted | None, int]]:
     """Priority by node and class."""
-    sizes = agent_sizes(nodes, failback)
+    sizes = agent_terms(nodes, failback=failback)
     return [
         {None: 0}
         | {
@@ -76,11 +61,29 @@ def table(nodes: int, failback: bool) -> list[dict[Counted | None, int]]:
 @pytest.mark.parametrize("failback", FAILBACK)
 @pytest.mark.parametrize("nodes", NODES)
 def test_every_state_counts_as_its_class(nodes: int, failback: bool) -> None:
-    sizes = agent_sizes(nodes, failback)
+    sizes = agent_terms(nodes, failback=failback)
     worth = table(nodes, failback)
     for index, state in product(range(nodes), every_state()):
         assert priority(sizes, index, state) == worth[index][counted(state)]
         assert 0 <= worth[index][counted(state)] <= 254
+
+
+@pytest.mark.parametrize("failback", FAILBACK)
+@pytest.mark.parametrize("nodes", NODES)
+def test_the_agent_decides_what_the_election_counts_with(nodes: int, failback: bool) -> None:
+    sizes = agent_terms(nodes, failback=failback)
+    for index, state in product(range(nodes), every_state()):
+        if not state.power:
+            continue
+        health = Health(
+            haproxy=Settled(state.haproxy, 0.0),
+            haproxy_why="",
+            serving=Settled(state.serving, 0.0),
+            serving_why="",
+            local={"etcd": Settled(state.local, 0.0)},
+        )
+        seen = Observation(0.0, HaproxyFacts(), {}, state.holds, state.drained, state.quarantined)
+        assert decide(sizes, index, seen, health).priority == priority(sizes, index, state)
 
 
 @pytest.mark.parametrize("failback", FAILBACK)
@@ -139,7 +142,7 @@ def test_no_two_nodes_ever_have_the_same_priority(nodes: int, failback: bool) ->
 @pytest.mark.parametrize("nodes", range(1, 4))
 def test_an_election_settles(nodes: int, failback: bool) -> None:
     """Whoever wins wins again as the holder: the holder term moves the VIP once, never back."""
-    sizes = agent_sizes(nodes, failback)
+    sizes = agent_terms(nodes, failback=failback)
     facts = [facts for facts in product((True, False), repeat=6) if facts[0] or not any(facts[1:])]
     for chosen in product(facts, repeat=nodes) if nodes < 3 else zip(facts, facts[1:], facts[2:], strict=False):
         states = [NodeState(*each) for each in chosen]
@@ -149,7 +152,7 @@ def test_an_election_settles(nodes: int, failback: bool) -> None:
 
 
 def test_a_drained_node_yields_to_whoever_serves_and_stays_when_nobody_else_lives() -> None:
-    sizes = agent_sizes(3, False)
+    sizes = agent_terms(3, failback=False)
     drained = NodeState(drained=True, holds=True)
     dead = NodeState(power=False)
     assert elect(sizes, [drained, NodeState(), NodeState()], range(3)).winner == 1
