@@ -26,10 +26,12 @@ def status(found: Status, now: float) -> RenderableType:
     parts += [Text.assemble(("! " if p.wrong else "- "), p.text, style=BAD if p.wrong else WARN) for p in wrong]
     if not wrong:
         parts.append(Text("healthy", GOOD))
-    parts += [_nodes(found, now), _pools(found), _servers(found, now)]
+    tables = [_nodes(found, now), _pools(found), _servers(found, now)]
     if found.etcd:
-        parts.append(_etcd(found.etcd, now))
-    return Group(*parts, *_agent(found, now))
+        tables.append(_etcd(found.etcd, now))
+    for table in tables:
+        parts += [Text(), table]
+    return Group(*parts, Text(), *_agent(found, now))
 
 
 def _heading(found: Status, now: float) -> Text:
@@ -135,7 +137,7 @@ def _pools(found: Status) -> Table:
     for pool in found.pools:
         live = found.haproxy.live.get(pool.service)
         count = Text("?" if live is None else str(live), BAD if not live else "")
-        table.add_row(pool.service, count, str(pool.backends), _discovery(pool))
+        table.add_row(Text(pool.service), count, str(pool.backends), _discovery(pool))
     return table
 
 
@@ -146,7 +148,7 @@ def _discovery(pool: PoolFacts) -> Text:
     return Text(f"{kept}: {pool.error}", BAD)
 
 
-def _servers(found: Status, now: float) -> RenderableType:
+def _servers(found: Status, now: float) -> Table:
     title = "servers, as haproxy sees them"
     if found.haproxy.problem is not None:
         title += ": it does not answer, this is old"
@@ -159,15 +161,17 @@ def _servers(found: Status, now: float) -> RenderableType:
         for server in shown:
             style = GOOD if server.live else WARN if server.status[:5] in ("MAINT", "DRAIN") else BAD
             table.add_row(
-                f"{service}/{server.name}",
-                str(server.endpoint),
+                Text(f"{service}/{server.name}"),
+                Text(str(server.endpoint)),  # A plain string is markup to rich: it would eat [fd00::1].
                 Text(server.status, style),
                 span(now - server.since),
                 str(server.sessions),
                 Text(server.reason, DIM),
             )
         if len(shown) < len(servers):
-            table.add_row(f"{service}/…", f"{len(servers) - len(shown)} more", Text("live", GOOD), "", "", "")
+            table.add_row(
+                Text(f"{service}/…"), f"{len(servers) - len(shown)} more", Text("live", GOOD), "", "", ""
+            )
     return table
 
 
@@ -184,7 +188,9 @@ def _etcd(services: tuple[EtcdFacts, ...], now: float) -> Table:
                 told.append(f"{member.endpoint} is a learner")
             elif not member.leader:
                 told.append(f"{member.endpoint} knows none")
-        table.add_row(etcd.service, Text(f"{word} ({span(now - etcd.since)})", style), Text("; ".join(told)))
+        table.add_row(
+            Text(etcd.service), Text(f"{word} ({span(now - etcd.since)})", style), Text("; ".join(told))
+        )
     return table
 
 
