@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
-from lbha.health import LOCAL
+from lbha.health import LOCAL, SERVING
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
 from lbha.plan import skew, winner
@@ -71,7 +71,9 @@ def after(cluster: Cluster, status: Status, failure: str) -> Outcome:
     present = next(iter(holders(reports)), None)
     then = _priorities(reports, what, emptied=bool(emptied), lost=bool(gone))
     successor = _elected(cluster, then, present)
-    seconds, how = _move(cluster, status, what, present, successor, then)
+    services = emptied or ((what.service.name,) if what.service else ())
+    noticed = _noticed(cluster, what, services) + (SERVING if emptied else LOCAL).fall
+    seconds, how = _move(cluster, status, what, noticed, present, successor, then)
     return Outcome(
         failure=failure,
         before=present,
@@ -145,6 +147,7 @@ def _move(
     cluster: Cluster,
     status: Status,
     what: _Failure,
+    noticed: float,
     present: str | None,
     successor: str | None,
     then: Mapping[str, int],
@@ -165,18 +168,26 @@ def _move(
     times = cluster.failover
     wait = skew(then[successor], times.advert_interval)
     waits = f"its skew of {wait * 1000:.0f} ms"
+    silence = times.down_timer_adverts * times.advert_interval
+    adverts = f"{times.down_timer_adverts} × {times.advert_interval:g} s"
+    if what.node != present or what.service is not None:
+        return noticed + silence + wait, (
+            f"{present}'s priority falls {noticed:g} s later at most; {successor} takes over after {adverts} "
+            f"and {waits}, and {present} serves until then"
+        )
     if what.part == "haproxy":
         return DETECTION + wait, (
-            f"{what.node} goes to FAULT and announces priority 0, {DETECTION * 1000:.0f} ms later at most; "
+            f"{present} goes to FAULT and announces priority 0, {DETECTION * 1000:.0f} ms later at most; "
             f"{successor} takes over after {waits}"
         )
-    silence = times.down_timer_adverts * times.advert_interval
-    waits = f"{times.down_timer_adverts} × {times.advert_interval:g} s and {waits}"
-    if what.service is None:
-        return silence + wait, f"{what.node} falls silent; {successor} takes over after {waits}"
-    check = what.service.check
-    noticed = check.interval + (check.fall - 1) * check.fast_interval + LOCAL.fall
-    return noticed + silence + wait, (
-        f"{present} is less preferred {noticed:g} s later at most; {successor} takes over after {waits}, "
-        f"and {present} serves until then"
+    return silence + wait, f"{present} falls silent; {successor} takes over after {adverts} and {waits}"
+
+
+def _noticed(cluster: Cluster, what: _Failure, services: Sequence[str]) -> float:
+    """Seconds until haproxy's checks have the backends of these services down: one that died refuses at once,
+    one on a dead host lets each check time out."""
+    checks = [service.check for service in cluster.services if service.name in services]
+    silent = what.part is None
+    return max(
+        (c.interval + (c.fall - 1) * c.fast_interval + c.fall * c.timeout * silent for c in checks), default=0.0
     )

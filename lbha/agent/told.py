@@ -133,9 +133,7 @@ def _haproxy(before: Status, now: Status, tell: _Tell) -> None:
 
 
 def _servers(before: Status, now: Status, tell: _Tell) -> None:
-    """Servers that both statuses know, while haproxy answers in both: only then did the servers change."""
-    if before.haproxy.problem or now.haproxy.problem:
-        return
+    """Servers that both statuses know: one that comes or goes is told by the apply that did it."""
     was = {(server.service, server.name): server for server in before.haproxy.servers}
     changed = [
         server

@@ -96,6 +96,19 @@ def test_the_last_server_of_a_pool_moves_nothing_because_it_is_gone_for_all() ->
     assert (found.emptied, found.holder, found.seconds) == (("etcd",), "cp1", 0.0)
 
 
+def test_with_failback_a_pool_that_empties_makes_all_nodes_equal_again() -> None:
+    """cp2 holds it because cp1's haproxy sees no etcd; then cp2's sees none either."""
+    found = with_report(status(own=2, holder=2, failback=True), report(1, serving=False, failback=True))
+    found = with_servers(found, *(server("etcd", n, "DOWN") for n in (1, 2)))
+    here = cluster(failback=True)
+    one = after(here, found, "cp3/etcd")
+    assert (one.before, one.holder, one.emptied) == ("cp2", "cp1", ("etcd",))
+    assert one.seconds is not None and one.seconds > 3.6 and "cp2 serves until then" in one.how
+    whole = after(here, found, "cp3")
+    assert whole.holder == "cp1" and whole.seconds is not None and whole.seconds > one.seconds
+    assert "cp2 serves until then" in whole.how
+
+
 def test_a_quorum_that_would_be_lost_is_told() -> None:
     found = status()
     etcd = found.etcd[0]

@@ -131,11 +131,14 @@ def test_many_servers_at_once_are_one_event() -> None:
     assert one(big, down).text == "etcd: 8 servers: cp1, cp2, cp3, cp4, cp5 and 3 more"
 
 
-def test_a_haproxy_that_does_not_answer_says_nothing_about_servers() -> None:
-    frozen = replace(status(), haproxy=HaproxyFacts("frozen"))
-    assert kinds(status(), frozen) == [("haproxy-down", None)]
+def test_servers_while_haproxy_is_away() -> None:
+    """Frozen, it leaves its last word; dead, none. Neither is a change of servers."""
+    frozen = replace(status(), haproxy=replace(status().haproxy, problem="frozen"))
+    dead = replace(status(), haproxy=HaproxyFacts("haproxy has ended"))
     down = with_servers(status(), server("etcd", 3, "DOWN"))
-    assert kinds(frozen, down) == [("haproxy-up", None)]
+    assert kinds(status(), frozen) == kinds(status(), dead) == [("haproxy-down", None)]
+    assert kinds(frozen, down) == [("haproxy-up", None), ("server-down", None)]
+    assert kinds(dead, down) == [("haproxy-up", None)]
     assert kinds(replace(status(), haproxy=HaproxyFacts()), status()) == []
 
 
