@@ -35,6 +35,7 @@ def examples() -> dict[str, str]:
         status(holder=2), report=report(1, drained=True), drain=Drain(NOW - 60, NOW + 1740, "new kernel")
     )
     found = explain(status(own=2), (), (), NOW)
+    stuck = with_report(silent(status(), "cp2"), report(3, serving=False))
     return {
         "healthy": shown(status()),
         "sick": "\n".join(shown(sick).splitlines()[:10]),
@@ -43,7 +44,7 @@ def examples() -> dict[str, str]:
         "dies": "\n".join(outcome_lines(after(cluster(), status(own=2), "cp1"))),
         "haproxy": "\n".join(outcome_lines(after(cluster(), status(own=2), "cp1/haproxy"))),
         "etcd": "\n".join(outcome_lines(after(cluster(), status(own=2), "cp1/etcd"))),
-        "refused": f"lbha: {drain.refusal(with_report(silent(status(), 'cp2'), report(3, serving=False)), NOW)}",
+        "refused": f"lbha: {drain.refusal(stuck, NOW)}",
         "alone": f"lbha: {drain.refusal(alone(status()), NOW)}",
     }
 
