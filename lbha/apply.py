@@ -76,9 +76,7 @@ def apply(
         if held and not dry_run:
             return Report("held", held=held)
         if pools is None:
-            pools = discovery.discover(
-                cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
-            )
+            pools = discovery.discover(cluster, state_dir / "discovery", keep=not dry_run)
         transaction = _transaction(cluster.paths)
         created = _utc(clock())
         if cluster.health.mode is Mode.AGENT and not dry_run:

@@ -110,13 +110,13 @@ class Keepalived:
         return self._dump(pid, _JSON, "keepalived.json", _instances, Deadline(_DUMP_TIMEOUT))
 
     def pid(self) -> int | None:
-        """From the pid file, when that process really is a keepalived: pids are used again."""
+        """From the pid file, when that process really is a living keepalived: pids are used again."""
         try:
             pid = int(self._pid_file.read_text())
-            comm = Path(f"/proc/{pid}/comm").read_text().strip()
+            stat = Path(f"/proc/{pid}/stat").read_text()
         except (OSError, ValueError):
             return None
-        return pid if comm == "keepalived" else None
+        return pid if "(keepalived) " in stat and "(keepalived) Z" not in stat else None
 
     def survives_real_time(self) -> bool:
         """Whether keepalived may have `vrrp_rt_priority` and still be reloaded.

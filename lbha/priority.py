@@ -6,7 +6,8 @@ The terms (design: "Priority"), each larger than all above it together:
 - local:   a service's backend on this very node is healthy; outweighs any order. In script mode once for
   each service, in agent mode once for all of them together.
 - holder:  this node holds the VIP; outweighs order and local of anyone else, so that a preferred or
-  recovered node never takes the VIP back needlessly. Absent with `failback = true`.
+  recovered node never takes the VIP back needlessly. Absent with `failback = true`, and local with it:
+  without a holder term to outweigh it, each sick backend would move the VIP, and move it back.
 - serving: this node's haproxy sees a live server for every service; outweighs all others: a holder that
   cannot serve yields. Only the agent knows it.
 
@@ -55,7 +56,7 @@ def terms(nodes: int, services: int, *, failback: bool) -> Terms:
     Where 254 priorities are too few for the local term, it is left out (0).
     """
     room = HIGHEST - 1
-    for counted in (services, 0):
+    for counted in (0,) if failback else (services, 0):
         order, local = nodes - 1, counted * nodes
         holder = 0 if failback else order + local + 1
         step = room // max(1, order + local + holder)
@@ -72,9 +73,9 @@ def terms(nodes: int, services: int, *, failback: bool) -> Terms:
 
 
 def agent_terms(nodes: int, *, failback: bool) -> Terms:
-    """Sizes for a cluster of `nodes` (1..32) whose agents decide; three nodes: step 11."""
+    """Sizes for a cluster of `nodes` (1..32) whose agents decide; three nodes: step 11, with failback 50."""
     room = HIGHEST - 1
-    for local in (nodes, 0):
+    for local in (0,) if failback else (nodes, 0):
         order = nodes - 1
         holder = 0 if failback else order + local + 1
         serving = order + local + holder + 1

@@ -74,6 +74,10 @@ class _Gone(Exception):
     """Nobody is there; the text says why."""
 
 
+class _Starved(Exception):
+    """We came too late ourselves to blame anybody."""
+
+
 class HaproxyWatch:
     """Watches until cancelled. `facts` is the latest word; `changed` is called when it may matter.
 
@@ -102,6 +106,8 @@ class HaproxyWatch:
         while True:
             try:
                 talk = await self._connect()
+            except _Starved:
+                continue
             except _Gone as gone:
                 self._say(HaproxyFacts(str(gone)))
                 await asyncio.sleep(_RECONNECT)
@@ -115,15 +121,19 @@ class HaproxyWatch:
                     talk.transport.abort()
 
     async def _connect(self) -> _Talk:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(DEADLINE):
-                _, talk = await asyncio.get_running_loop().create_unix_connection(_Talk, self._path)
+                _, talk = await loop.create_unix_connection(_Talk, self._path)
                 await talk.ask("prompt")
         except FileNotFoundError:
             raise _Gone(f"haproxy is down: no socket {self._path}") from None
         except ConnectionError:
             raise _Gone(f"haproxy is down: nobody listens on {self._path}") from None
         except TimeoutError:
+            if loop.time() - began > DEADLINE + LATE:
+                raise _Starved from None
             raise _Gone(f"haproxy does not answer within {DEADLINE:g} s (frozen?)") from None
         except OSError as error:
             raise _Gone(f"{self._path}: {error.strerror or error}") from None

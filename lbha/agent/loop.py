@@ -16,6 +16,7 @@ from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.follow import Changed, Follower
 from lbha.agent.haproxy_watch import HaproxyWatch
 from lbha.agent.notify import Notifier
+from lbha.agent.stale_vip import StaleVip
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
 from lbha.facts import Applied, Decision, Observation
@@ -25,7 +26,7 @@ from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
 from lbha.trackers import Trackers
 
-TICK = 0.1
+TICK = 0.2
 """Seconds: the slowest that the loop notices that time has passed."""
 
 _LOG = logging.getLogger("lbha")
@@ -58,6 +59,7 @@ class Agent:
         self.applied: Applied | None = None
         self._notifier = notifier
         self._started = time.time()
+        self._considered = 0.0
         self._sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
         self._index = cluster.nodes.index(node)
         self._trackers = Trackers(run_dir)
@@ -66,7 +68,9 @@ class Agent:
         names = [service.name for service in cluster.services]
         self.haproxy = HaproxyWatch(cluster.paths.haproxy_socket, names, self.consider)
         self.vip = VipWatch(cluster.vips[0], self.consider)
-        self.vrrp = VrrpWatch(run_dir / trackers.FIFO, Keepalived(cluster.paths), self._vrrp_changed)
+        keepalived = Keepalived(cluster.paths)
+        self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
+        self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, _LOG.warning)
         self.etcd = [
             EtcdWatch(service, partial(self._members, service.name), self.consider)
             for service in cluster.services
@@ -81,7 +85,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         try:
             async with asyncio.TaskGroup() as group:
-                parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, *self.etcd, self.follower]
+                parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
                 for part in parts:
                     group.create_task(part.run(), name=type(part).__name__)
                 group.create_task(self._live(), name="live")
@@ -92,7 +96,8 @@ class Agent:
     async def _live(self) -> None:
         """Signs of life, and decisions that only time makes."""
         while True:
-            self.consider()
+            if time.monotonic() - self._considered > TICK:
+                self.consider()
             self._notifier.alive()
             if self.decision:
                 self._trackers.beat(self.decision.up)
@@ -120,6 +125,7 @@ class Agent:
 
     def consider(self) -> None:
         """Observe, judge, decide, tell keepalived."""
+        self._considered = time.monotonic()
         if self.haproxy.facts.problem == "not asked yet":
             return  # What an earlier agent decided stays in force.
         seen = self.observe()
@@ -140,6 +146,9 @@ class Agent:
         up, score = earlier
         serving = Settled(score >= self._sizes.serving, now)
         return Health(Settled(up, now), "as before", serving, "as before", {})
+
+    def _somebody_else_has_it(self) -> bool:
+        return len(self.cluster.nodes) > 1
 
     def _members(self, service: str) -> list[Endpoint]:
         pool = self.follower.pools.get(service)
