@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
-from lbha.health import LOCAL, SERVING
+from lbha.health import SERVING
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
 from lbha.plan import skew, winner
@@ -69,10 +69,9 @@ def after(cluster: Cluster, status: Status, failure: str) -> Outcome:
     ]
     emptied = _emptied(status, gone)
     present = next(iter(holders(reports)), None)
-    then = _priorities(reports, what, emptied=bool(emptied), lost=bool(gone))
+    then = _priorities(reports, what, emptied=bool(emptied))
     successor = _elected(cluster, then, present)
-    services = emptied or ((what.service.name,) if what.service else ())
-    noticed = _noticed(cluster, what, services) + (SERVING if emptied else LOCAL).fall
+    noticed = _noticed(cluster, what, emptied) + SERVING.fall
     seconds, how = _move(cluster, status, what, noticed, present, successor, then)
     return Outcome(
         failure=failure,
@@ -108,15 +107,16 @@ def _emptied(status: Status, gone: Sequence[tuple[str, str]]) -> tuple[str, ...]
     return tuple(sorted(left - kept))
 
 
-def _priorities(reports: Mapping[str, Report], what: _Failure, *, emptied: bool, lost: bool) -> dict[str, int]:
-    """Who takes part afterwards, with which priority. An empty pool is empty for every node alike."""
+def _priorities(reports: Mapping[str, Report], what: _Failure, *, emptied: bool) -> dict[str, int]:
+    """Who takes part afterwards, with which priority. An empty pool is empty for every node alike.
+
+    A lost local term is left out: it is smaller than the holder's and absent with failback, so nothing moves.
+    """
     then = {}
     for name, report in reports.items():
         value = standing(report)
         if value and emptied:
             value -= earned(report, "serving")
-        if name == what.node and what.service is not None and lost:
-            value -= earned(report, "local")
         if name == what.node and what.part in (None, "haproxy", "keepalived"):
             value = 0
         then[name] = max(0, value)

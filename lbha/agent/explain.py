@@ -80,8 +80,9 @@ def lines(found: Explanation, now: float) -> list[str]:
     """For people."""
     told = [found.why, "", f"priority of {found.node}: {found.priority or 'none, it is in FAULT'}"]
     for term in found.terms:
-        points = str(term.points) if term.earned or not term.worth else f"0 of {term.worth}"
-        told.append(f"  {term.name:<8} {points:>9}  {term.why}")
+        if term.worth:  # With failback = true, local and holder count for nothing.
+            points = str(term.points) if term.earned else f"0 of {term.worth}"
+            told.append(f"  {term.name:<8} {points:>9}  {term.why}")
     told.append("")
     if found.moved is None:
         told.append("the VIP has not moved here since events are kept")

@@ -57,7 +57,8 @@ def _table(title: str, *headings: str, right: Iterable[str] = ()) -> Table:
 
 def _nodes(found: Status, now: float) -> Table:
     reports = known(found, now)
-    names = list(dict.fromkeys(term.name for report in reports.values() for term in report.decision.terms))
+    terms_of_all = (term for report in reports.values() for term in report.decision.terms)
+    names = list(dict.fromkeys(term.name for term in terms_of_all if term.worth))
     table = _table("nodes", "node", "VIP", "VRRP", "priority", *names, "state", right=("priority", *names))
     own = found.report.node
     for node in sorted({own, *(peer.node for peer in found.peers)}, key=_natural):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,6 +25,6 @@ def command(config_file: Path, span: float | None, reason: str, force: bool) -> 
     from lbha.agent.client import ask
     from lbha.agent.words import span as told
 
-    ask(run_dir(config_file), "POST", "/drain", {"for": span, "reason": reason, "force": force}, type=Any)
+    ask(run_dir(config_file), "POST", "/drain", {"for": span, "reason": reason, "force": force})
     click.echo(f"drained {'until undrained' if span is None else f'for {told(span)}'}; lbha undrain ends it")
     return 0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lbha.cli.agent_options import run_dir
 from lbha.cli.common import config_option, load_cluster
+
+if TYPE_CHECKING:
+    from lbha.facts import Status
 
 
 @click.command()
@@ -35,7 +39,7 @@ def command(config_file: Path, failures: tuple[str, ...], as_json: bool) -> int:
 
     where = run_dir(config_file)
     cluster = load_cluster(config_file) if failures else None
-    status = ask(where, "GET", "/status")
+    status: Status = ask(where, "GET", "/status")
     events = ask(where, "GET", f"/events?n={KEEP}", type=list[Event])
     outcomes = [after(cluster, status, failure) for failure in failures] if cluster else []
     now = time.time()

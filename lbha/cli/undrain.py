@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,6 +16,6 @@ def command(config_file: Path) -> int:
     """End a drain. The VIP does not come back by itself, unless failback = true."""
     from lbha.agent.client import ask
 
-    ask(run_dir(config_file), "POST", "/undrain", type=Any)
+    ask(run_dir(config_file), "POST", "/undrain")
     click.echo("undrained: this node is a candidate again")
     return 0

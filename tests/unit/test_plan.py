@@ -38,10 +38,10 @@ def every_state() -> Iterator[NodeState]:
 
 
 def right(states: list[Counted | None], failback: bool) -> int | None:
-    """A node that serves beats one that does not; among those the holder stays (with failback it has no claim),
-    else local beats order."""
+    """A node that serves beats one that does not. Among those the holder stays, else local beats order; with
+    failback, order alone decides."""
     present = [(index, state) for index, state in enumerate(states) if state is not None]
-    rank = {i: (s[0], s[2] and not failback, s[1], -i) for i, s in present}
+    rank = {i: (s[0], s[2] and not failback, s[1] and not failback, -i) for i, s in present}
     return max(rank, key=lambda index: rank[index], default=None)
 
 
@@ -109,7 +109,7 @@ def test_the_right_node_wins_whatever_fails_and_whoever_holds(nodes: int, failba
                 continue
             if each[2] and holder is not None:
                 continue
-            mine = 4 * each[0] + 2 * (each[2] and not failback) + each[1]
+            mine = 4 * each[0] + (0 if failback else 2 * each[2] + each[1])
             better = mine > rank  # Between equals the earlier node is right.
             now = index if each[2] else holder
             extend((*values, value), index if better else best, mine if better else rank, now)
