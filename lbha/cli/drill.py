@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lbha.errors import LabError
-from lbha.lab.spec import RECIPE_PORTS, SETUPS
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from lbha.lab.drill import Run
-    from lbha.lab.spec import LabSpec
+from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
 
 
 @click.command()
@@ -27,11 +19,28 @@ if TYPE_CHECKING:
 @click.option("--faults", metavar="A,B", help="Which faults, in that order; every one when not given.")
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
+    "--setup",
+    "setups",
+    multiple=True,
+    type=click.Choice(OWN_SETUPS),
+    default=OWN_SETUPS[:1],
+    show_default=True,
+    help="lbha in which mode; may be repeated.",
+)
+@click.option(
     "--baseline",
     "baselines",
     multiple=True,
     type=click.Choice(sorted(RECIPE_PORTS)),
     help="The same against a published recipe, too; may be repeated.",
+)
+@click.option(
+    "-c",
+    "--config",
+    "overrides",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="TOML merged into the lbha.toml of lbha's own labs.",
 )
 @click.option("--lab", "lab_name", metavar="NAME", help="Use a lab that is up; else each setup gets its own.")
 @click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True)
@@ -49,7 +58,9 @@ def command(
     runs: int,
     faults: str | None,
     json_file: Path | None,
+    setups: tuple[str, ...],
     baselines: tuple[str, ...],
+    overrides: Path | None,
     lab_name: str | None,
     nodes: int,
     window: float,
@@ -64,32 +75,44 @@ def command(
 
     from lbha.lab import drill, lab
     from lbha.lab.report import table
+    from lbha.lab.series import Plan, Series
 
     if os.geteuid() != 0:
         raise LabError("the drill makes network namespaces: run it as root")
-    if lab_name and baselines:
-        raise click.UsageError("--lab uses the one lab that is up; --baseline needs labs of its own")
-    named = drill.known(faults) if faults else None
-    given = lab.load(lab_name) if lab_name else None
-    setups = (given.setup,) if given else (SETUPS[0], *baselines)
+    chosen = ctx.get_parameter_source("setups") is not click.core.ParameterSource.DEFAULT
+    if lab_name and (chosen or baselines or overrides):
+        raise click.UsageError("--lab is one lab that is up; --setup, --baseline and -c need labs of their own")
+    plan = Plan(
+        setups=tuple(dict.fromkeys((*setups, *baselines))),
+        faults=drill.known(faults) if faults else None,
+        runs=runs,
+        nodes=nodes,
+        window=window,
+        overrides=overrides,
+    )
+    if lab_name:
+        given = lab.load(lab_name)
+        plan = replace(plan, setups=(given.setup,), given=given)
     if json_file:
         drill.save(json_file, [])  # So that a file that cannot be written is told now.
-    _clean_up_on_sigterm()
+    clean_up_on_sigterm()
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        series = _Series(runs, window, json_file, progress)
+        bar = progress.add_task("", total=None)
+
+        def ran() -> None:
+            progress.advance(bar)
+            if json_file:
+                drill.save(json_file, series.results)
+
+        series = Series(
+            plan,
+            tell=lambda what: progress.update(bar, description=what),
+            expect=lambda count: progress.update(bar, total=count),
+            ran=ran,
+        )
         try:
-            for setup in setups:
-                todo: list[tuple[str, int]] | None = None
-                while todo is None or todo:
-                    series.tell(f"{setup}: starting a lab")
-                    with nullcontext(given) if given else drill.own_lab(setup, nodes) as spec:
-                        if todo is None:
-                            todo = [(f, n) for f in named or drill.every(spec) for n in range(1, runs + 1)]
-                            progress.update(series.bar, total=len(todo) * len(setups))
-                        series.until_broken(spec, todo)
-                    if given:
-                        break
+            series.run()
         except KeyboardInterrupt:
             series.broken.append("interrupted")
     if series.results:
@@ -100,7 +123,7 @@ def command(
     ctx.exit(0 if not series.broken and drill.passed(series.results) else 1)
 
 
-def _clean_up_on_sigterm() -> None:
+def clean_up_on_sigterm() -> None:
     """Let SIGTERM do what Ctrl-C does, to this process alone."""
     own = os.getpid()
 
@@ -110,37 +133,3 @@ def _clean_up_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
-
-
-class _Series:
-    """The runs of one `lbha drill`, their results, and why some have none."""
-
-    def __init__(self, runs: int, window: float, json_file: Path | None, progress: Progress) -> None:
-        self.results: list[Run] = []
-        self.broken: list[str] = []
-        self.bar = progress.add_task("", total=None)
-        self._runs, self._window, self._json_file, self._progress = runs, window, json_file, progress
-
-    def tell(self, what: str) -> None:
-        self._progress.update(self.bar, description=what)
-
-    def _tell_of(self, label: str, what: str) -> None:
-        self.tell(f"{label}: {what}")
-
-    def until_broken(self, spec: LabSpec, todo: list[tuple[str, int]]) -> None:
-        """Do what is left in `todo`, until the lab does not get well any more: then it must be replaced."""
-        from lbha.lab import drill
-
-        while todo:
-            fault, number = todo.pop(0)
-            label = f"{spec.setup} {fault} {number}/{self._runs}"
-            try:
-                run = drill.one(spec, fault, number, self._window, partial(self._tell_of, label))
-            except LabError as error:
-                self.broken.append(f"{label}: {error}")
-                return
-            finally:
-                self._progress.advance(self.bar)
-            self.results.append(run)
-            if self._json_file:
-                drill.save(self._json_file, self.results)

@@ -20,12 +20,12 @@ import msgspec
 from lbha.errors import LabError
 from lbha.lab import lab, status
 from lbha.lab.client import REQUEST_INTERVAL, TIMEOUT, WRITE_INTERVAL
-from lbha.lab.faults import KINDS
+from lbha.lab.faults import KINDS, impossible
 from lbha.lab.holders import HolderWatch
 from lbha.lab.load import WATCHES, Load
-from lbha.lab.measure import figures, holder_changes, steady_for, watch_figures
+from lbha.lab.measure import figures, holder_changes, moved, steady_for, two_holders_ms, watch_figures
 from lbha.lab.records import Attempt
-from lbha.lab.spec import STAND_IN, LabSpec
+from lbha.lab.spec import OWN_SETUPS, LabSpec
 
 _QUIET = 3.0
 _LEAST = 6.0
@@ -46,8 +46,10 @@ _WARM_TIMEOUT = 30.0
 class Run:
     """What one run measured. Times in ms count from the injection; see `lbha.lab.measure` for each figure.
 
-    `node` is whom the fault hit, `recovered` whether clients were served again before the window (`window_s`)
-    ended, `client_lag_ms` how late the client itself was at worst (large: the machine was too busy).
+    `node` is whom the fault hit, `holders` who held the VIP from when on, `moved` whether it changed holder,
+    `two_holders_ms` for how long more than one node with a cable held it, `recovered` whether clients were
+    served again before the window (`window_s`) ended, `client_lag_ms` how late the client itself was at worst
+    (large: the machine was too busy).
     """
 
     fault: str
@@ -73,6 +75,8 @@ class Run:
     watches_unaware: int
     watch_recovery_ms: float | None
     holders: list[tuple[float, list[str]]]
+    moved: bool
+    two_holders_ms: float
     recovered: bool
     window_s: float
     client_lag_ms: float
@@ -93,20 +97,18 @@ def known(faults: str) -> tuple[str, ...]:
 
 def every(spec: LabSpec) -> tuple[str, ...]:
     """Every fault that can be done to this lab."""
-    impossible = set()
-    if spec.apiserver != STAND_IN:
-        impossible.add("apiserver-error")
-    if len(spec.nodes) == 1:
-        impossible.add("etcd-quorum-loss")
-    return tuple(kind for kind in KINDS if kind not in impossible)
+    return tuple(kind for kind in KINDS if impossible(spec, kind) is None)
 
 
 @contextmanager
-def own_lab(setup: str, nodes: int) -> Iterator[LabSpec]:
-    """A lab of that setup for as long as the `with` statement lasts, however it ends."""
+def own_lab(setup: str, nodes: int, overrides: Path | None = None) -> Iterator[LabSpec]:
+    """A lab of that setup for as long as the `with` statement lasts, however it ends.
+
+    `overrides` is merged into its lbha.toml; a published recipe has none.
+    """
     name = f"d{os.getpid()}-{setup[:2]}"
     try:
-        yield lab.up(name, nodes=nodes, setup=setup)
+        yield lab.up(name, nodes=nodes, setup=setup, overrides=overrides if setup in OWN_SETUPS else None)
     finally:
         # An impatient second Ctrl-C must not leave half a lab.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -143,6 +145,7 @@ def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
         verdict = load.verify()
     requests = figures(load.requests(), injected, ended, done)
     writes = figures(load.writes(), injected, ended, done)
+    changes = holder_changes(seen, injected)
     watches = watch_figures(load.watches(), probed.unaware, injected)
     return Run(
         fault=fault,
@@ -167,7 +170,9 @@ def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
         watches_dead=watches.dead,
         watches_unaware=watches.unaware,
         watch_recovery_ms=watches.recovery_ms,
-        holders=holder_changes(seen, injected),
+        holders=changes,
+        moved=moved(changes),
+        two_holders_ms=two_holders_ms(changes, (ended - injected) * 1000),
         recovered=recovered,
         window_s=round(ended - injected, 1),
         client_lag_ms=round(probed.lag * 1000, 1),

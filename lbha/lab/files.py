@@ -12,7 +12,7 @@ import tomli_w
 from lbha import config
 from lbha.errors import ConfigError, LabError
 from lbha.lab.spec import OWN_SETUPS, LabNode, LabSpec
-from lbha.lab.units import APISERVER_PORT, CONFIG, ETCD_PORT, lbha_program
+from lbha.lab.units import APISERVER_PORT, CONFIG, ETCD_PORT, lbha_program, run_directory
 from lbha.lab.wire import run
 from lbha.model import Cluster, Kind
 
@@ -94,7 +94,7 @@ def paths(node: LabNode, overrides: dict[str, Any]) -> dict[str, Any]:
     return {
         "lbha": lbha_program(),
         "state_dir": f"{at}/state",
-        "run_dir": f"{at}/run",
+        "run_dir": str(run_directory(node)),
         "haproxy_cfg": f"{at}/haproxy.cfg",
         "haproxy_socket": f"{at}/admin.sock",
         "haproxy_master_socket": f"{at}/master.sock",

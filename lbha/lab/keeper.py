@@ -117,6 +117,12 @@ class Keeper:
         self.state = UnitState.FROZEN
         await _until(self._signal_all(signal.SIGSTOP), ("", "Z", "X", "T"))
 
+    def restart(self) -> None:
+        """End the main process in order; it starts again as after any end. LabError when it does not run."""
+        if self.state is not UnitState.RUNNING or not self.pid:
+            raise LabError(f"{self.unit.name} of {self.unit.node} is {self.state}: it cannot be restarted")
+        processes.kill([self.pid], signal.SIGTERM)
+
     def release(self) -> None:
         """Undo `hold`, `freeze` and a reached start limit."""
         if self.state is UnitState.FROZEN:

@@ -24,7 +24,7 @@ from pathlib import Path
 from lbha.errors import LabError
 from lbha.lab import design, files, processes, status, wire
 from lbha.lab.control import Fault, Heal, Inject, Report, Stop, UnitState, ask
-from lbha.lab.faults import KINDS
+from lbha.lab.faults import impossible
 from lbha.lab.spec import (
     OWN_SETUPS,
     SETUPS,
@@ -189,8 +189,8 @@ def inject(spec: LabSpec, kind: str, node: str | None = None) -> str:
     `node` is a name, or "holder" or None for the node that holds the VIP now (for etcd-leader-kill: the one
     whose member leads). LabError for an unknown kind or node, or when nobody or more than one holds it.
     """
-    if kind not in KINDS:
-        raise LabError(f"no fault {kind!r}; there are {', '.join(KINDS)}")
+    if why := impossible(spec, kind):
+        raise LabError(why)
     if kind == "etcd-leader-kill":
         if node not in (None, "holder"):
             raise LabError("etcd-leader-kill finds the leader itself; use etcd-kill --node to choose a node")

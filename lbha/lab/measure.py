@@ -117,5 +117,16 @@ def holder_changes(samples: Sequence[Holders], injected: float) -> list[tuple[fl
     return changes
 
 
+def moved(changes: Sequence[tuple[float, list[str]]]) -> bool:
+    """Whether, after the injection, anybody held the VIP who did not before it."""
+    return any(set(names) - set(changes[0][1]) for _, names in changes)
+
+
+def two_holders_ms(changes: Sequence[tuple[float, list[str]]], window_ms: float) -> float:
+    """For how long (ms) more than one node held the VIP, from the injection to the end of the window."""
+    ends = [at for at, _ in changes[1:]] + [window_ms]
+    return round(sum(end - at for (at, names), end in zip(changes, ends, strict=True) if len(names) > 1), 1)
+
+
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)

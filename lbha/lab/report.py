@@ -10,6 +10,8 @@ from rich.table import Table
 
 from lbha.lab.drill import Run
 
+_COLUMNS = ("gap s", "failed", "cut", "last s", "back s", "lost", "moved")
+
 
 def table(runs: Sequence[Run]) -> Table:
     """Faults in the order in which they were done; the setups of one fault below each other."""
@@ -17,15 +19,17 @@ def table(runs: Sequence[Run]) -> Table:
     made = Table(
         title="What clients saw: median (worst)",
         caption="gap: longest time without a served request; cut: under way when the fault came; last: until "
-        "the last failure; watches: until the last one was back; lost: acknowledged writes. "
+        "the last failure; back: until the last watch was; lost: acknowledged writes; moved: runs in "
+        f"which the VIP changed holder. {_splits(runs)}"
         f"apiserver: {', '.join(apiservers)}.",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
+        show_edge=False,
     )
     made.add_column("fault", no_wrap=True)
     made.add_column("setup", no_wrap=True)
-    for name in ("gap s", "failed", "cut", "last s", "watches s", "lost"):
+    for name in _COLUMNS:
         made.add_column(name, justify="right")
     for fault in dict.fromkeys(run.fault for run in runs):
         for setup in dict.fromkeys(run.setup for run in runs):
@@ -46,7 +50,18 @@ def _cells(runs: Sequence[Run]) -> tuple[str, ...]:
         _seconds([run.last_failure_ms or 0.0 for run in runs]) if any(run.failed for run in runs) else "-",
         _seconds(back) if len(back) == len(runs) else f"{unaware} unaware" if unaware else "not back",
         str(sum(run.lost_writes for run in runs)),
+        f"{sum(run.moved for run in runs)}/{len(runs)}",
     )
+
+
+def _splits(runs: Sequence[Run]) -> str:
+    """Where the VIP had two holders, and for how long: nothing where it never had."""
+    worst: dict[str, float] = {}
+    for run in runs:
+        name = f"{run.fault} {run.setup}"
+        worst[name] = max(worst.get(name, 0.0), run.two_holders_ms)
+    told = [f"{name} {ms / 1000:.2f} s" for name, ms in worst.items() if ms]
+    return f"Two holders at worst for: {', '.join(told)}. " if told else ""
 
 
 def _seconds(values_ms: Sequence[float]) -> str:

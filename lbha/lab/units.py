@@ -73,6 +73,17 @@ def error_file(node: LabNode) -> Path:
     return node.directory / "apiserver-error"
 
 
+def run_directory(node: LabNode) -> Path:
+    """The node's [paths] run_dir: /run of a real machine, so a power cut empties it."""
+    return node.directory / "run"
+
+
+def product(node: LabNode, *words: str) -> tuple[str, ...]:
+    """An operator's `lbha WORDS` on the node."""
+    own = (f"LBHA_CONFIG={node.directory / CONFIG}", f"LBHA_NODE={node.name}")
+    return _in_netns(node, ["env", *own, lbha_program(), *words])
+
+
 def lbha_program() -> str:
     """The lbha that belongs to this Python."""
     return str(Path(sys.executable).parent / "lbha")

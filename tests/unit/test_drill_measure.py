@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbha.lab.measure import Holders, figures, gap, holder_changes, steady_for, watch_figures
+from lbha.lab.measure import (
+    Holders,
+    figures,
+    gap,
+    holder_changes,
+    moved,
+    steady_for,
+    two_holders_ms,
+    watch_figures,
+)
 from lbha.lab.records import Request, Watch
 
 
@@ -118,3 +127,15 @@ def test_watches_that_live_on_take_no_time() -> None:
 def test_holders_start_with_who_held_it_and_list_changes_only() -> None:
     samples = [Holders(1.0, ("a",)), Holders(5.5, ()), Holders(5.6, ("b",)), Holders(5.7, ("b",))]
     assert holder_changes(samples, 5.0) == [(0.0, ["a"]), (500.0, []), (600.0, ["b"])]
+
+
+def test_who_held_it_before_the_fault_did_not_take_it() -> None:
+    assert not moved([(0.0, ["a"]), (10.0, []), (20.0, ["a"])])
+    assert moved([(0.0, ["a"]), (10.0, ["b"]), (20.0, ["a"])])
+    assert moved([(0.0, ["a"]), (10.0, ["a", "b"])])
+
+
+def test_two_holders_are_counted_until_the_end_of_the_window() -> None:
+    changes = [(0.0, ["a"]), (500.0, ["a", "b"]), (700.0, ["b"]), (900.0, ["a", "b"])]
+    assert two_holders_ms(changes, 1000.0) == 300.0
+    assert two_holders_ms([(0.0, ["a"])], 1000.0) == 0.0

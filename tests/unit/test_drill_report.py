@@ -20,7 +20,8 @@ GOOD = Run(
     errors={"refused": 74}, writes=160, failed_writes=30, write_gap_ms=1550.0,
     last_failed_write_ms=1500.0, acknowledged_writes=150,
     lost_writes=0, watches=10, watches_dead=10, watches_unaware=0, watch_recovery_ms=1600.0,
-    holders=[(0.0, ["cp1"]), (1400.0, ["cp2"])], recovered=True, window_s=6.0, client_lag_ms=5.0,
+    holders=[(0.0, ["cp1"]), (1400.0, ["cp2"])], moved=True, two_holders_ms=0.0,
+    recovered=True, window_s=6.0, client_lag_ms=5.0,
 )  # fmt: skip
 
 
@@ -47,9 +48,17 @@ def test_the_table_shows_median_and_worst_per_fault_and_setup() -> None:
 
 
 def test_the_table_fits_a_small_terminal() -> None:
-    text = shown(replace(GOOD, fault="partition-one-way"), width=80)
+    text = shown(replace(GOOD, fault="partition-one-way", two_holders_ms=5500.0), width=80)
     assert "1.50" in row(text, "partition-one-way", "lbha-script")
     assert "…" not in text
+
+
+def test_the_table_counts_moves_and_shows_two_holders_only_where_there_were_any() -> None:
+    stayed = replace(GOOD, run=2, moved=False)
+    text = shown(GOOD, stayed)
+    assert "1/2" in row(text, "haproxy-kill") and "Two holders" not in text
+    text = shown(GOOD, replace(stayed, fault="partition", two_holders_ms=5500.0))
+    assert "Two holders at worst for: partition lbha-script 5.50 s." in " ".join(text.split())
 
 
 def test_the_table_says_when_clients_were_not_served_again() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lbha import config
 from lbha.errors import LabError
-from lbha.lab import control, design, faults, files, lab, spec, status, units, wire
+from lbha.lab import control, design, drill, faults, files, lab, spec, status, units, wire
 from lbha.lab.control import UnitReport, UnitState
 from lbha.lab.status import LabStatus, MemberStatus, NodeStatus, ServerStatus, VrrpStatus
 
@@ -63,6 +63,27 @@ def test_a_root_too_long_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LBHA_LAB_ROOT", "/run/" + "x" * 90)
     with pytest.raises(LabError, match="LBHA_LAB_ROOT"):
         spec.directory_of("a")
+
+
+@pytest.mark.parametrize(
+    ("lab_spec", "kind", "says"),
+    [
+        (made(setup="lbha-script"), "agent-kill", "needs an agent"),
+        (made(setup="kubeadm"), "drain", "set up with kubeadm"),
+        (made(1, "lbha-agent"), "partition", "has one"),
+        (replace(made(), apiserver="/opt/kube-apiserver"), "apiserver-error", "stand-in"),
+        (made(), "earthquake", "there are haproxy-kill"),
+    ],
+)
+def test_what_a_setup_cannot_have_is_left_out_and_refused(lab_spec: spec.LabSpec, kind: str, says: str) -> None:
+    assert kind not in drill.every(lab_spec)
+    with pytest.raises(LabError, match=says) as caught:
+        lab.inject(lab_spec, kind)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lab_with_agents_can_have_every_fault() -> None:
+    assert drill.every(made(setup="lbha-agent")) == tuple(faults.KINDS)
 
 
 @given(count=st.integers(2, 9), keep=st.integers(1, 9))
