@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lbha.lab import processes
-from lbha.lab.spec import directory_of, label
+from lbha.haproxy_socket import Socket
+from lbha.haproxy_stat import servers
+from lbha.lab import lab, processes
+from lbha.lab.control import Report, UnitReport, ask
+from lbha.lab.spec import LabNode, LabSpec, directory_of, label
 from lbha.lab.units import data_directory
 
 
@@ -59,3 +62,31 @@ def own_addresses(netns: str) -> set[str]:
         ["ip", "-n", netns, "-json", "addr", "show", "dev", "eth0"], capture_output=True, check=True
     ).stdout
     return {info["local"] for info in json.loads(output)[0]["addr_info"] if info["scope"] == "global"}
+
+
+def holder(spec: LabSpec) -> LabNode:
+    """The only node that holds the VIP."""
+    (name,) = lab.holders(spec)
+    return spec.node(name)
+
+
+def other(spec: LabSpec, node: LabNode) -> LabNode:
+    """Any other node."""
+    return next(candidate for candidate in spec.nodes if candidate != node)
+
+
+def moved_from(spec: LabSpec, node: LabNode) -> bool:
+    """Whether exactly one node holds the VIP, and it is another one."""
+    now = lab.holders(spec)
+    return len(now) == 1 and now != (node.name,)
+
+
+def unit(spec: LabSpec, node: LabNode, name: str) -> UnitReport:
+    """A unit as the supervisor sees it."""
+    return next(u for u in ask(spec, Report()).units if (u.node, u.name) == (node.name, name))
+
+
+def endpoints(node: LabNode, service: str) -> set[str]:
+    """Where the servers of a pool are, in the eyes of the node's haproxy."""
+    table = Socket(node.directory / "admin.sock").ask("show stat -1 4 -1")
+    return {str(server.endpoint) for server in servers(table, (service,), 0.0)}

@@ -19,13 +19,14 @@ def lbha(*arguments: str) -> list[str]:
 def test_a_killed_haproxy_is_measured(lab_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     done = subprocess.run(
-        lbha("drill", "--faults", "haproxy-kill", "--json", str(path)),
+        lbha("drill", "--setup", "lbha-script", "--faults", "haproxy-kill", "--json", str(path)),
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(path.read_text())
     assert (run["fault"], run["setup"], run["run"]) == ("haproxy-kill", "lbha-script", 1)
     assert run["recovered"] and run["lost_writes"] == 0
+    assert run["moved"] and run["two_holders_ms"] < 500
     assert 50 < run["gap_ms"] < 10_000
     assert run["failed"] > 0 and run["errors"]
     assert run["last_failure_ms"] <= run["gap_ms"] + 1_000

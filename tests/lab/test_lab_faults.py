@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from lab_tools import connects, eventually, in_netns, own_addresses
+from lab_tools import connects, eventually, holder, in_netns, moved_from, other, own_addresses, unit
 
+from lbha.cli import COMMANDS
 from lbha.errors import LabError
 from lbha.lab import lab, processes, status
 from lbha.lab.control import Report, UnitState, ask
 from lbha.lab.faults import BUSY_LOOPS, KINDS
+from lbha.lab.holders import HolderWatch
 from lbha.lab.netns import CLIENT_ADDRESS
 from lbha.lab.spec import LabNode, LabSpec
-from lbha.lab.units import APISERVER_PORT
+from lbha.lab.units import APISERVER_PORT, run_directory
+from lbha.trackers import FRESH
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +37,8 @@ def spec(running: LabSpec) -> Iterator[LabSpec]:
     assert ask(running, Report()).faults == ()
 
 
-def holder(spec: LabSpec) -> LabNode:
-    (name,) = lab.holders(spec)
-    return spec.node(name)
-
-
-def other(spec: LabSpec, node: LabNode) -> LabNode:
-    return next(candidate for candidate in spec.nodes if candidate != node)
-
-
-def state(spec: LabSpec, node: LabNode, unit: str) -> UnitState:
-    return next(u.state for u in ask(spec, Report()).units if (u.node, u.name) == (node.name, unit))
+def state(spec: LabSpec, node: LabNode, name: str) -> UnitState:
+    return unit(spec, node, name).state
 
 
 def of_unit(node: LabNode, program: str) -> list[int]:
@@ -68,11 +64,6 @@ def server(spec: LabSpec, judge: LabNode, backend: str, name: str) -> tuple[str,
     node = next(node for node in status.gather(spec).nodes if node.name == judge.name)
     found = next(s for s in node.servers or () if (s.backend, s.server) == (backend, name))
     return found.status, found.check
-
-
-def moved_from(spec: LabSpec, node: LabNode) -> bool:
-    now = lab.holders(spec)
-    return len(now) == 1 and now != (node.name,)
 
 
 def test_haproxy_kill(spec: LabSpec) -> None:
@@ -102,6 +93,7 @@ def test_keepalived_kill(spec: LabSpec) -> None:
     eventually("keepalived is gone", lambda: not of_unit(before, "keepalived"), 2)
     assert spec.vip in own_addresses(before.netns), "nobody was left to remove the VIP"
     eventually("another node takes it too", lambda: len(lab.holders(spec)) == 2)
+    eventually("the agent removes the stale one", lambda: moved_from(spec, before), 4)
 
 
 def test_keepalived_stop(spec: LabSpec) -> None:
@@ -166,6 +158,7 @@ def test_power_off(spec: LabSpec) -> None:
     before = holder(spec)
     lab.inject(spec, "power-off")
     assert not [pid for pid in processes.in_namespaces([before.netns]) if letters([pid]) != {"Z"}]
+    assert not run_directory(before).exists(), "memory is lost"
     eventually("the VIP moves", lambda: moved_from(spec, before), 5)
     lab.heal(spec)
     lab.wait_healthy(spec, 60)
@@ -221,6 +214,55 @@ def test_cpu_stress(spec: LabSpec) -> None:
     eventually("the loops run", lambda: len(of_unit(hit, "sh")) == BUSY_LOOPS, 5)
     lab.heal(spec)
     eventually("they end", lambda: not of_unit(hit, "sh"), 5)
+
+
+@contextmanager
+def nothing_moves(spec: LabSpec) -> Iterator[None]:
+    with closing(HolderWatch(spec)) as watch:
+        eventually("holders are watched", watch.samples, 5)
+        yield
+        assert len(watch.samples()) == 1, watch.samples()
+
+
+def test_agent_kill(spec: LabSpec) -> None:
+    hit = holder(spec)
+    with nothing_moves(spec):
+        lab.inject(spec, "agent-kill")
+        assert state(spec, hit, "agent") is UnitState.DOWN
+        time.sleep(FRESH + 3)  # By then the track script has asked haproxy itself, twice.
+        lab.heal(spec)
+        lab.wait_healthy(spec, 60)
+
+
+def test_agent_freeze(spec: LabSpec) -> None:
+    pid = unit(spec, holder(spec), "agent").pid
+    assert pid
+    with nothing_moves(spec):
+        lab.inject(spec, "agent-freeze")
+        eventually("it stands still", lambda: letters([pid]) == {"T"}, 2)
+        time.sleep(10)
+        lab.heal(spec)
+        time.sleep(1)
+
+
+def test_agent_restart(spec: LabSpec) -> None:
+    hit = holder(spec)
+    before = unit(spec, hit, "agent").pid
+    with nothing_moves(spec):
+        lab.inject(spec, "agent-restart")
+        eventually("another process runs", lambda: unit(spec, hit, "agent").pid not in (before, None))
+        lab.wait_healthy(spec, 60)
+        time.sleep(2)
+
+
+@pytest.mark.skipif("drain" not in COMMANDS, reason="no `lbha drain` yet")
+def test_drain(spec: LabSpec) -> None:
+    before = holder(spec)
+    lab.inject(spec, "drain")
+    eventually("the VIP moves", lambda: moved_from(spec, before))
+    lab.heal(spec)
+    lab.wait_healthy(spec, 60)
+    assert moved_from(spec, before), "it does not come back by itself"
 
 
 def test_faults_add_up_and_one_heal_undoes_them(spec: LabSpec) -> None:

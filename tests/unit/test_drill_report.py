@@ -48,7 +48,7 @@ def test_the_table_shows_median_and_worst_per_fault_and_setup() -> None:
 
 
 def test_the_table_fits_a_small_terminal() -> None:
-    text = shown(replace(GOOD, fault="partition-one-way", two_holders_ms=5500.0), width=80)
+    text = shown(replace(GOOD, fault="partition-one-way"), width=80)
     assert "1.50" in row(text, "partition-one-way", "lbha-script")
     assert "…" not in text
 
