@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from lab_tools import connects, eventually, holder, in_netns, moved_from, other, own_addresses, unit
 
-from lbha.cli import COMMANDS
 from lbha.errors import LabError
 from lbha.lab import lab, processes, status
 from lbha.lab.control import Report, UnitState, ask
@@ -19,7 +18,7 @@ from lbha.lab.holders import HolderWatch
 from lbha.lab.netns import CLIENT_ADDRESS
 from lbha.lab.spec import LabNode, LabSpec
 from lbha.lab.units import APISERVER_PORT, run_directory
-from lbha.trackers import FRESH
+from lbha.trackers import FRESH, SOCKET
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +254,10 @@ def test_agent_restart(spec: LabSpec) -> None:
         time.sleep(2)
 
 
-@pytest.mark.skipif("drain" not in COMMANDS, reason="no `lbha drain` yet")
 def test_drain(spec: LabSpec) -> None:
     before = holder(spec)
+    if not (run_directory(before) / SOCKET).exists():
+        pytest.skip("the agent takes no commands yet")
     lab.inject(spec, "drain")
     eventually("the VIP moves", lambda: moved_from(spec, before))
     lab.heal(spec)
