@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -19,7 +19,7 @@ from lbha.lab.bench.figures import Figure, table
 from lbha.lab.bench.options import Options
 from lbha.lab.drill import Run
 
-PARTS: dict[str, Callable[[Options], list[Figure]]] = {
+PARTS: dict[str, Callable[[Options], Iterator[Figure]]] = {
     "check": check.measure,
     "idle": idle.measure,
     "live": live.measure,
@@ -83,7 +83,8 @@ def _measure(part: str, options: Options, results: Results) -> None:
         results.broken += broken
         return
     try:
-        results.figures += PARTS[part](options)
+        for figure in PARTS[part](options):
+            results.figures.append(figure)
     except LbhaError as error:
         results.broken.append(f"{part}: {error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 
 from lbha.errors import LabError
 from lbha.lab.bench.figures import Figure
@@ -18,7 +19,7 @@ _RUNS = 20
 """A process start varies much more than a failover: so many times `Options.runs`."""
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """Wall time of each, with everything warm. LabError."""
     curl = shutil.which("curl")
     if not curl:
@@ -39,4 +40,5 @@ def measure(options: Options) -> list[Figure]:
         options.tell("check: timing")
         times = on_node(spec, node.name, commands, 1 + _RUNS * options.runs)
     # The first of each only warms the caches.
-    return [Figure("check", name, "ms", tuple(values[1:])) for name, values in times.items()]
+    for name, values in times.items():
+        yield Figure("check", name, "ms", tuple(values[1:]))

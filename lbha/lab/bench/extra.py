@@ -69,18 +69,25 @@ def learner(spec: LabSpec, node: LabNode, name: str) -> Iterator[str]:
             shutil.rmtree(data, ignore_errors=True)
 
 
-def promote(spec: LabSpec, member: str) -> None:
-    """Make the learner a voter, as soon as it is in step. LabError when that takes too long."""
+def promote(spec: LabSpec, member: str) -> float:
+    """Make the learner a voter, as soon as it is in step; when (monotonic s) that was asked for.
+
+    LabError when it takes too long.
+    """
     deadline = time.monotonic() + _SYNC_TIMEOUT
+    asked = time.monotonic()
     while True:
+        before, asked = asked, time.monotonic()
         try:
             etcdctl(spec, "member", "promote", member)
-        except LabError:
+        except LabError as error:
+            if "can only promote a learner" in str(error):
+                return before  # The request before this one was carried out, only its answer was lost.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:
-            return
+            return asked
 
 
 def remove(spec: LabSpec, member: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lbha.errors import LabError
@@ -14,7 +15,7 @@ from lbha.lab.control import Report, ask
 from lbha.lab.spec import LabSpec
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """CPU and memory of each node's agent, over `Options.idle` seconds. LabError."""
     options.tell("idle: starting a lab")
     with lab_with("lbha-agent", 3) as spec:
@@ -30,13 +31,10 @@ def measure(options: Options) -> list[Figure]:
         now = [rss(pid) for pid in pids]
     hertz = os.sysconf("SC_CLK_TCK")
     grown = [after - before for after, before in zip(now, memory, strict=True)]
-    return [
-        Figure(
-            "idle", "agent: CPU", "% of a core", tuple(share_of_a_core(each, seconds, hertz) for each in used)
-        ),
-        Figure("idle", "agent: RSS", "MiB", tuple(now)),
-        Figure("idle", f"agent: growth in {seconds:.0f} s", "MiB", tuple(grown)),
-    ]
+    shares = tuple(share_of_a_core(each, seconds, hertz) for each in used)
+    yield Figure("idle", "agent: CPU", "% of a core", shares)
+    yield Figure("idle", "agent: RSS", "MiB", tuple(now))
+    yield Figure("idle", f"agent: growth in {seconds:.0f} s", "MiB", tuple(grown))
 
 
 def agents(spec: LabSpec) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,16 +31,14 @@ _TIMEOUT = 30.0
 _LOOK = 0.005
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """All of it, as the holder's haproxy tells it. LabError."""
     options.tell("live: starting a lab")
-    found: list[Figure] = []
     with lab_with("lbha-agent", 3, '[services.etcd]\nbackends = "etcd-members"\n') as spec:
         drill.rest(spec)
-        found += _edits(spec, options)
+        yield from _edits(spec, options)
         drill.rest(spec)
-        found += _members(spec, options)
-    return found
+        yield from _members(spec, options)
 
 
 def _edits(spec: LabSpec, options: Options) -> list[Figure]:
@@ -57,11 +55,13 @@ def _edits(spec: LabSpec, options: Options) -> list[Figure]:
         began = time.monotonic()
         for run in range(options.runs):
             options.tell(f"live: edit {run + 1} of {options.runs}")
+            edited = time.monotonic()
             replace(file, _pool(before, [*own, fourth]))
-            added.append(_until(f"{fourth} is UP", lambda: fourth in _up(node, "apiserver")))
+            added.append(_until(f"{fourth} is UP", lambda: fourth in _up(node, "apiserver"), edited))
             time.sleep(1.0)
+            edited = time.monotonic()
             replace(file, _pool(before, own))
-            removed.append(_until(f"{fourth} is gone", lambda: fourth not in _up(node, "apiserver")))
+            removed.append(_until(f"{fourth} is gone", lambda: fourth not in _up(node, "apiserver"), edited))
             time.sleep(1.0)
         ended = time.monotonic()
         unaware = [load.probe().unaware for load in loads]
@@ -87,10 +87,13 @@ def _members(spec: LabSpec, options: Options) -> list[Figure]:
             time.sleep(3.0)
             if endpoint in _endpoints(node, "etcd"):
                 raise LabError(f"{endpoint} is a learner and got into the pool")
-            extra.promote(spec, member)
-            promoted.append(_until(f"{endpoint} is UP", lambda: endpoint in _up(node, "etcd")))
+            began = extra.promote(spec, member)
+            promoted.append(_until(f"{endpoint} is UP", lambda: endpoint in _up(node, "etcd"), began))
+            began = time.monotonic()
             extra.remove(spec, member)
-            removed.append(_until(f"{endpoint} is gone", lambda: endpoint not in _endpoints(node, "etcd")))
+            removed.append(
+                _until(f"{endpoint} is gone", lambda: endpoint not in _endpoints(node, "etcd"), began)
+            )
     return [
         Figure("live", "etcd member promoted: until the server is UP", "ms", tuple(promoted)),
         Figure("live", "etcd member removed: until it is gone", "ms", tuple(removed)),
@@ -123,9 +126,8 @@ def _servers(node: LabNode, service: str) -> tuple[Server, ...]:
     return servers(table, (service,), time.time())
 
 
-def _until(what: str, holds: Callable[[], bool]) -> float:
-    """Milliseconds until it holds. LabError after half a minute."""
-    began = time.monotonic()
+def _until(what: str, holds: Callable[[], bool], began: float) -> float:
+    """Milliseconds from `began` (monotonic s) until it holds. LabError after half a minute."""
     while True:
         try:
             if holds():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import tomli_w
@@ -19,17 +20,15 @@ from lbha.render import render
 SIZES = (10, 1_000, 10_000)
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """`render` alone, and the whole of `lbha apply` as an operator runs it. LabError or another LbhaError."""
-    figures = []
     options.tell("render: starting a lab")
     with lab_with("lbha-script", 1) as spec:
         node = spec.nodes[0]
         before = tomllib.loads((node.directory / CONFIG).read_text())
         for size in SIZES:
             options.tell(f"render: {size} backends")
-            figures += _one(spec, node, before, size, options.runs)
-    return figures
+            yield from _one(spec, node, before, size, options.runs)
 
 
 def _one(spec: LabSpec, node: LabNode, before: dict[str, object], size: int, runs: int) -> list[Figure]:
@@ -37,8 +36,8 @@ def _one(spec: LabSpec, node: LabNode, before: dict[str, object], size: int, run
     apply = {"apply": [lbha_program(), "apply", "-c", str(file), "--node", node.name]}
     rendered, applied, unchanged = [], [], []
     for run in range(runs):
-        # One more backend each time, so that there is something to apply.
-        text = tomli_w.dumps(with_backends(before, size + run))
+        # One less or one more each time, so that there is something to apply.
+        text = tomli_w.dumps(with_backends(before, size - 1 + run % 2))
         cluster = config.parse(text)
         pools = discovery.discover(cluster, Path(cluster.paths.state_dir) / "discovery", keep=False)
         began = time.perf_counter()
@@ -49,7 +48,7 @@ def _one(spec: LabSpec, node: LabNode, before: dict[str, object], size: int, run
         unchanged += _apply(spec, node, apply)
     return [
         Figure("render", f"render, {size} backends", "ms", tuple(rendered)),
-        Figure("render", f"lbha apply, {size} backends: one more", "ms", tuple(applied)),
+        Figure("render", f"lbha apply, {size} backends: one changed", "ms", tuple(applied)),
         Figure("render", f"lbha apply, {size} backends: nothing new", "ms", tuple(unchanged)),
     ]
 
