@@ -108,7 +108,7 @@ def render(
         "peers": tuple(
             address
             for peer in cluster.nodes
-            if peer is not node
+            if peer != node
             for address in peer.addresses
             if ip_address(address).version == family
         ),

@@ -17,7 +17,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
 from lbha import apply, discovery
-from lbha.errors import LbhaError
+from lbha.errors import ConfigError, LbhaError
 from lbha.facts import Applied, PoolFacts
 from lbha.model import Cluster, Node, Pools
 
@@ -50,7 +50,7 @@ class Follower:
     ) -> None:
         self.pools: Pools = {}
         self.refused: str | None = None
-        self.digest = file_digest(config_file)
+        self.digest = ""  # `cluster` may be older than the file by now: the first step reads it again.
         self._cluster, self._node = cluster, node
         self._config_file, self._load, self._told = config_file, load, told
         self._wake = asyncio.Event()
@@ -93,11 +93,12 @@ class Follower:
         try:
             digest = file_digest(self._config_file)
             cluster = await asyncio.to_thread(self._load) if digest != self.digest else self._cluster
+            node = _same_node(cluster, self._node)
             self.refused = None
         except LbhaError as error:
             # The running configuration stays; what is discovered for it goes on being followed.
             self._refuse(str(error))
-            digest, cluster = self.digest, self._cluster
+            digest, cluster, node = self.digest, self._cluster, self._node
         try:
             state_dir = Path(cluster.paths.state_dir)
             pools = await discovery.discover_async(cluster, state_dir / "discovery")
@@ -110,7 +111,7 @@ class Follower:
             return
         self._applied, self._again = news, time.monotonic() + RETRY
         try:
-            report = await asyncio.to_thread(apply.apply, cluster, self._node, digest, pools=pools)
+            report = await asyncio.to_thread(apply.apply, cluster, node, digest, pools=pools)
         except LbhaError as error:
             self._refuse(str(error))
             return
@@ -123,6 +124,16 @@ class Follower:
         if reason != self.refused:
             self.refused = reason
             self._told(Applied(time.time(), "refused", reason))
+
+
+def _same_node(cluster: Cluster, node: Node) -> Node:
+    """What the new lbha.toml says of this node. ConfigError when it says nothing."""
+    for each in cluster.nodes:
+        if each.name == node.name:
+            return each
+    raise ConfigError(
+        f"{node.name} is not in [nodes] any more: stop lbha-agent and keepalived here, or list it again"
+    )
 
 
 def _one_line(report: apply.Report) -> str:
