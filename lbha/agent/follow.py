@@ -34,7 +34,14 @@ Load = Callable[[], Cluster]
 
 
 class Changed(Exception):
-    """lbha.toml says something new, and the engines run it: who works by the old cluster must start afresh."""
+    """lbha.toml says something new, and the engines run it: who works by the old cluster must start afresh.
+
+    `cluster` is what they run. The file may have been edited again meanwhile, and not well.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__("lbha.toml has changed")
+        self.cluster = cluster
 
 
 class Follower:
@@ -117,7 +124,7 @@ class Follower:
             return
         self._told(Applied(time.time(), report.result, _one_line(report)))
         if cluster != self._cluster:
-            raise Changed
+            raise Changed(cluster)
         self.digest = digest
 
     def _refuse(self, reason: str) -> None:

@@ -34,9 +34,8 @@ async def _run(config_file: Path, node_name: str | None) -> int:
     from lbha.agent.loop import Agent, Stopped
     from lbha.agent.notify import Notifier
 
-    notifier, health = Notifier(), None
+    notifier, health, cluster = Notifier(), None, load_cluster(config_file)
     while True:
-        cluster = load_cluster(config_file)
         if cluster.health.mode is Mode.SCRIPT:
             click.echo('lbha: [health] mode = "script": keepalived\'s scripts decide, no agent is needed')
             return 0
@@ -45,8 +44,9 @@ async def _run(config_file: Path, node_name: str | None) -> int:
         notifier.ready(f"{node.name} of {cluster.name}")
         try:
             await agent.run()
-        except Changed:
-            health = agent.health if cluster.services == load_cluster(config_file).services else None
+        except Changed as changed:
+            health = agent.health if cluster.services == changed.cluster.services else None
+            cluster = changed.cluster
         except Stopped:
             notifier.stopping()
             return 0

@@ -96,6 +96,22 @@ def test_a_bad_edit_is_refused_with_its_reason(spec: LabSpec, document: dict[str
     assert holder(spec) == node, "nothing moved"
 
 
+def test_a_bad_edit_right_after_a_good_one_does_not_end_the_agent(
+    spec: LabSpec, document: dict[str, Any]
+) -> None:
+    node = holder(spec)
+    pid, old = unit(spec, node, "agent").pid, endpoints(node, "apiserver")
+    document["services"]["apiserver"]["backends"] = [*sorted(old), "10.77.0.98:6443"]
+    for pause in (0.15, 0.3, 0.45):  # One of them falls between the apply and the fresh start after it.
+        write(node.directory / CONFIG, tomli_w.dumps(document))
+        time.sleep(pause)
+        write(node.directory / CONFIG, "nonsense")
+        time.sleep(1)
+        document["services"]["apiserver"]["backends"].append(f"10.77.0.{int(pause * 100)}:6443")
+    assert unit(spec, node, "agent").pid == pid
+    assert holder(spec) == node, "nothing moved"
+
+
 def test_a_node_that_was_just_booted_does_not_take_over(spec: LabSpec) -> None:
     first, second, third = spec.nodes
     move_to(spec, first)

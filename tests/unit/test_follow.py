@@ -48,10 +48,10 @@ def test_a_node_is_no_peer_of_its_own_after_an_edit(
 ) -> None:
     file = tmp_path / "lbha.toml"
     file.write_text(smallest + 'backends = ["10.0.0.9:2379"]\n')
-    with pytest.raises(Changed):
+    with pytest.raises(Changed) as changed:
         asyncio.run(follow(file, parse(smallest), []))
     cluster, node = laid[-1]
-    assert cluster == load(file)
+    assert cluster == load(file) == changed.value.cluster
     text = render(cluster, node, own_nodes(cluster), "eth0").files["keepalived.conf"]
     assert text.split("unicast_peer {")[1].split("}")[0].split() == ["10.0.0.11", "10.0.0.13"]
 
