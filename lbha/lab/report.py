@@ -60,7 +60,7 @@ def _splits(runs: Sequence[Run]) -> str:
     for run in runs:
         name = f"{run.fault} {run.setup}"
         worst[name] = max(worst.get(name, 0.0), run.two_holders_ms)
-    told = [f"{name} {ms / 1000:.2f} s" for name, ms in worst.items() if ms]
+    told = [f"{name} {ms:.0f} ms" for name, ms in worst.items() if ms >= 1]
     return f"Two holders at worst for: {', '.join(told)}. " if told else ""
 
 
