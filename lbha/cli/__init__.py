@@ -17,6 +17,7 @@ COMMANDS = {
     "config": "Show the effective configuration, every default visible.",
     "drill": "Inject faults into a lab under load and measure what clients see.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
+    "pki": "Mint the certificates by which agents know one another.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",
 }
