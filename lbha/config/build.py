@@ -24,6 +24,7 @@ PROFILES = {"balanced": (0.1, 6), "fast": (0.1, 3), "patient": (1.0, 3)}
 """Profile -> (advert_interval in s, down_timer_adverts). 0.1 s × 3 made two holders when a node stood still
 for 1 s; six missed adverts did not (measured), hence the default."""
 
+
 def build(document: Document, program: str | None) -> Cluster:
     """The document checked and with every default filled in. Raises ConfigError.
 
