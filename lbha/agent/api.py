@@ -191,7 +191,7 @@ def unix_listener(path: Path) -> socket.socket:
         beside.unlink(missing_ok=True)
         listener.bind(str(beside))
         beside.chmod(0o600)
-        listener.listen(16)
+        listener.listen(64)
         beside.replace(path)
     except OSError as error:
         listener.close()

@@ -46,11 +46,11 @@ def ask(
         raise LbhaError(f"no agent runs on this node ({where}); start it: systemctl start lbha-agent") from None
     except PermissionError:
         raise LbhaError(f"{where}: permission denied; run it as root") from None
-    except (TimeoutError, BlockingIOError):
+    except TimeoutError:
         raise LbhaError(f"the agent did not answer within {timeout:g} s ({where})") from None
     except OSError as error:
         raise LbhaError(f"{where}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError):  # msgspec.DecodeError is a ValueError
+    except (ValueError, LookupError, TypeError):  # msgspec.DecodeError is a ValueError
         raise LbhaError(f"the agent's answer makes no sense ({where}); is it another version?") from None
     raise (ConfigError if status == 400 else LbhaError)(str(refusal))
 
@@ -61,7 +61,7 @@ def _exchange(where: str, request: bytes, timeout: float) -> tuple[int, bytes]:
     answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
-        connection.connect(where)
+        _connect(connection, where, end)
         connection.sendall(request)
         while chunk := connection.recv(1 << 16):
             answer += chunk
@@ -74,3 +74,15 @@ def _exchange(where: str, request: bytes, timeout: float) -> tuple[int, bytes]:
     if sizes and len(body) != int(sizes[0]):
         raise ValueError("a truncated answer")
     return int(status.split()[1]), body
+
+
+def _connect(connection: socket.socket, where: str, end: float) -> None:
+    while True:
+        try:
+            connection.connect(where)
+        except BlockingIOError:  # a full backlog: UNIX sockets do not wait for room
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(0.02)
+        else:
+            return

@@ -113,21 +113,19 @@ class Server:
                 ssl_handshake_timeout=HANDSHAKE if context else None,
                 ssl_shutdown_timeout=1.0 if context else None,
             )
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+        except OSError as error:  # also a TimeoutError, or an ssl.SSLError
+            # The socket is asyncio's, which closes it a moment later. To close it here would hand its number to
+            # the next connection, which asyncio would then end in its stead.
             if address:
                 self._tell(address[0], error)
-            connection.close()
             return
-        except asyncio.CancelledError:
-            connection.close()
-            raise
         transport.set_write_buffer_limits(0)  # so that `drain` waits until all is sent
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             if self._become_known():
                 await self._converse(reader, writer)
             writer.close()
-        except (OSError, TimeoutError):
+        except OSError:
             transport.abort()
         except BaseException:
             transport.abort()
