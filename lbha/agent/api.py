@@ -43,8 +43,8 @@ _encode = msgspec.json.Encoder().encode
 class EventLog(Protocol):
     """The events that the agent keeps."""
 
-    def last(self, count: int) -> Sequence[Any]:
-        """The newest `count` events, oldest first, as what msgspec can encode."""
+    def last(self, n: int, /) -> Sequence[Any]:
+        """The newest `n` events, oldest first, as what msgspec can encode."""
         ...
 
 

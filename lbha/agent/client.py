@@ -48,6 +48,8 @@ def ask(
         raise LbhaError(f"{where}: permission denied; run it as root") from None
     except TimeoutError:
         raise LbhaError(f"the agent did not answer within {timeout:g} s ({where})") from None
+    except ConnectionError:
+        raise LbhaError(f"the agent closed the connection ({where}); it is busy or ending, try again") from None
     except OSError as error:
         raise LbhaError(f"{where}: {error.strerror or error}") from None
     except (ValueError, LookupError, TypeError):  # msgspec.DecodeError is a ValueError
@@ -67,7 +69,7 @@ def _exchange(where: str, request: bytes, timeout: float) -> tuple[int, bytes]:
             answer += chunk
             connection.settimeout(max(0.001, end - time.monotonic()))
     if not answer:
-        raise ConnectionResetError(0, "the agent closed the connection; it may be busy or ending, try again")
+        raise ConnectionResetError
     head, _, body = bytes(answer).partition(b"\r\n\r\n")
     status, *headers = head.decode("ascii").split("\r\n")
     sizes = [line.partition(":")[2] for line in headers if line.lower().startswith("content-length:")]
