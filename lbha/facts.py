@@ -64,7 +64,7 @@ class EtcdMember:
 
 @dataclass(frozen=True, slots=True)
 class EtcdFacts:
-    """`quorum` is None while no member was asked; `since` is when it changed last."""
+    """`quorum` is None while no member answers; `since` is when it changed last."""
 
     service: str
     quorum: bool | None
@@ -111,7 +111,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`up` false is FAULT. `score` is added to `base`, which stands in keepalived.conf; `terms` explain both."""
+    """Not `up` is FAULT. `score` is added to `base`, which stands in keepalived.conf; `terms` explain both."""
 
     up: bool
     score: int

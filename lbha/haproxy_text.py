@@ -37,7 +37,7 @@ def binds(text: str) -> tuple[Bind, ...]:
         found += [
             Bind(endpoint, "transparent" in words[2:])
             for part in words[1].split(",")
-            if (endpoint := _endpoint(part)) is not None
+            if (endpoint := endpoint_of(part)) is not None
         ]
     return tuple(found)
 
@@ -60,7 +60,7 @@ def servers(text: str) -> dict[tuple[str, str], Endpoint]:
     for words in _lines(text):
         if words[0] in ("backend", "listen") and words[1:]:
             section = words[1]
-        elif words[0] == "server" and words[2:] and (endpoint := _endpoint(words[2])) is not None:
+        elif words[0] == "server" and words[2:] and (endpoint := endpoint_of(words[2])) is not None:
             found[section, words[1]] = endpoint
     return found
 
@@ -92,7 +92,8 @@ def _lines(text: str) -> Iterator[list[str]]:
             yield words
 
 
-def _endpoint(word: str) -> Endpoint | None:
+def endpoint_of(word: str) -> Endpoint | None:
+    """`10.0.0.11:2379` or `[fd00::11]:2379` as haproxy writes them; None for anything else."""
     for family in ("ipv4@", "ipv6@"):
         word = word.removeprefix(family)
     address, _, port = word.rpartition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from lbha.config.document import shown
@@ -24,6 +25,20 @@ def own_addresses() -> dict[str, str]:
             if text:
                 addresses[str(ip_address(text))] = names.get(message["index"], "")
         return addresses
+
+
+def remove_addresses(addresses: Sequence[str]) -> list[str]:
+    """Take those off whatever interface carries them; the ones that were there. Needs root."""
+    from pyroute2 import IPRoute
+
+    removed = []
+    with IPRoute() as netlink:
+        for message in netlink.get_addr():
+            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if text and str(ip_address(text)) in addresses:
+                netlink.addr("del", index=message["index"], address=text, prefixlen=message["prefixlen"])
+                removed.append(str(ip_address(text)))
+    return removed
 
 
 def find_node(cluster: Cluster, explicit: str | None = None) -> Node:

@@ -1,11 +1,18 @@
 """VRRP priorities, derived from the number of nodes and services rather than chosen by hand. Pure.
 
-In script mode keepalived adds three terms (design: "Priority"):
+The terms (design: "Priority"), each larger than all above it together:
 
-- order:  first node of the file most, one step a node; decides between equals.
-- local:  a service's backend on this very node is healthy; one more of them outweighs any order.
-- holder: this node holds the VIP; outweighs order and local of anyone else, so that a preferred or
-  recovered node never takes the VIP back needlessly. Absent with `failback = true`.
+- order:   first node of the file most, one step a node; decides between equals.
+- local:   a service's backend on this very node is healthy; outweighs any order. In script mode once for
+  each service, in agent mode once for all of them together.
+- holder:  this node holds the VIP; outweighs order and local of anyone else, so that a preferred or
+  recovered node never takes the VIP back needlessly. Absent with `failback = true`, and local with it:
+  without a holder term to outweigh it, each sick backend would move the VIP, and move it back.
+- serving: this node's haproxy sees a live server for every service; outweighs all others: a holder that
+  cannot serve yields. Only the agent knows it.
+
+In script mode keepalived adds them up itself, by weights; in agent mode the agent writes the sum of all but
+order, the score, which keepalived adds to its base.
 
 A weight smaller than the gap between two base priorities never moves a VIP, the classic mistake of
 hand-written recipes; here every inequality holds by construction and is tested by enumeration.
@@ -14,6 +21,9 @@ hand-written recipes; here every inequality holds by construction and is tested 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from lbha.facts import Decision, Observation, Term
+from lbha.health import Health
 
 HIGHEST = 254
 """keepalived clamps effective priorities to 1..254; 255 is the address owner's (RFC 9568, 5.2.4)."""
@@ -28,6 +38,7 @@ class Terms:
     local: int
     holder: int
     floor: int
+    serving: int = 0
 
     def base(self, index: int, local_services: int) -> int:
         """Base priority of the node at `index` of the file with `local_services` backends of its own.
@@ -45,7 +56,7 @@ def terms(nodes: int, services: int, *, failback: bool) -> Terms:
     Where 254 priorities are too few for the local term, it is left out (0).
     """
     room = HIGHEST - 1
-    for counted in (services, 0):
+    for counted in (0,) if failback else (services, 0):
         order, local = nodes - 1, counted * nodes
         holder = 0 if failback else order + local + 1
         step = room // max(1, order + local + holder)
@@ -58,4 +69,68 @@ def terms(nodes: int, services: int, *, failback: bool) -> Terms:
         local=nodes * step if counted else 0,
         holder=holder * step,
         floor=HIGHEST - total,
+    )
+
+
+def agent_terms(nodes: int, *, failback: bool) -> Terms:
+    """Sizes for a cluster of `nodes` (1..32) whose agents decide; three nodes: step 11, with failback 50."""
+    room = HIGHEST - 1
+    for local in (0,) if failback else (nodes, 0):
+        order = nodes - 1
+        holder = 0 if failback else order + local + 1
+        serving = order + local + holder + 1
+        step = room // (order + local + holder + serving)
+        if step:
+            break
+    total = (order + local + holder + serving) * step
+    return Terms(
+        nodes=nodes,
+        step=step,
+        local=local * step,
+        holder=holder * step,
+        floor=HIGHEST - total,
+        serving=serving * step,
+    )
+
+
+def decide(sizes: Terms, index: int, seen: Observation, health: Health) -> Decision:
+    """FAULT or not, and the score, of the node at `index` of the file."""
+    idle = seen.drained or (seen.quarantined and not seen.holds_vip)
+    excuse = "drained" if seen.drained else "only just booted"
+    sick = sorted(service for service, settled in health.local.items() if not settled.value)
+    serving = health.serving.value
+    terms = (
+        Term("order", sizes.base(index, 0), True, f"node {index + 1} of {sizes.nodes} in lbha.toml"),
+        Term(
+            "local",
+            sizes.local,
+            bool(health.local) and not sick and not idle,
+            excuse
+            if idle
+            else f"down on this node: {', '.join(sick)}"
+            if sick
+            else "every service is live on this node"
+            if health.local
+            else "no service runs on this node",
+        ),
+        Term(
+            "holder",
+            sizes.holder,
+            seen.holds_vip and not idle,
+            excuse if idle else "it holds the VIP" if seen.holds_vip else "it does not hold the VIP",
+        ),
+        Term(
+            "serving",
+            sizes.serving,
+            serving and not idle,
+            excuse if idle else health.serving_why,
+        ),
+    )
+    up = health.haproxy.value
+    return Decision(
+        up=up,
+        score=sum(term.points for term in terms[1:]),
+        base=terms[0].points,
+        terms=terms,
+        why=excuse if up and idle else "it can serve" if up else health.haproxy_why,
     )

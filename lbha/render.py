@@ -16,8 +16,8 @@ from typing import Any
 import jinja2
 
 from lbha.errors import RenderError
-from lbha.model import Backend, Cluster, Endpoint, Kind, Node, Paths, Pool, Pools, Rendered, Service
-from lbha.priority import terms
+from lbha.model import Backend, Cluster, Endpoint, Kind, Mode, Node, Paths, Pool, Pools, Rendered, Service
+from lbha.priority import agent_terms, terms
 
 FILES = {
     "haproxy.cfg": "haproxy/haproxy.cfg.j2",
@@ -73,13 +73,17 @@ def render(
         if not pools[service.name].backends:
             raise RenderError(f"services.{service.name}: no backends; an empty pool is never rendered")
     index = cluster.nodes.index(node)
+    agent = cluster.health.mode is Mode.AGENT
     local_checks = tuple(
         _LocalCheck(service.name, _check_arguments(service, own))
         for service in cluster.services
         if (own := local_backend(node, pools[service.name])) is not None
     )
-    sizes = terms(len(cluster.nodes), len(cluster.services), failback=cluster.failover.failback)
-    if not sizes.local:
+    if agent:
+        sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
+    else:
+        sizes = terms(len(cluster.nodes), len(cluster.services), failback=cluster.failover.failback)
+    if agent or not sizes.local:
         local_checks = ()
     family = ip_address(node.address).version
     context = {
@@ -88,6 +92,8 @@ def render(
         "interface": interface,
         "paths": cluster.paths,
         "health": cluster.health,
+        "agent": agent,
+        "track": track_program(cluster.paths),
         "terms": sizes,
         "priority": sizes.base(index, len(local_checks)),
         "local_checks": local_checks,
@@ -118,6 +124,11 @@ def render(
         digests[name] = hashlib.sha256(text.encode()).hexdigest()[:12]
         files[name] = text.replace(_DIGEST, f"lbha-{digests[name]}")
     return Rendered(files, digests)
+
+
+def track_program(paths: Paths) -> str:
+    """`lbha-track`, which lies beside the real `lbha`, wherever a link to that may be."""
+    return str(Path(paths.lbha).resolve().parent / "lbha-track")
 
 
 def local_backend(node: Node, pool: Pool) -> Endpoint | None:
@@ -157,7 +168,10 @@ def template_root() -> Path:
 
 
 def _environment(own_templates: str | None) -> jinja2.Environment:
-    roots = [own_templates, str(template_root())] if own_templates else [str(template_root())]
+    roots = [str(template_root())]
+    if own_templates:
+        _prove_used(Path(own_templates))
+        roots.insert(0, own_templates)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(roots),
         undefined=jinja2.StrictUndefined,
@@ -170,6 +184,20 @@ def _environment(own_templates: str | None) -> jinja2.Environment:
         ms=lambda seconds: f"{round(seconds * 1000)}ms",
     )
     return environment
+
+
+def _prove_used(directory: Path) -> None:
+    """Jinja2 passes over a directory that is missing, unreadable or laid out otherwise: lbha's own templates
+    would silently take the place of the operator's. RenderError then."""
+    try:
+        used = directory.is_dir() and any((directory / template).is_file() for template in FILES.values())
+    except OSError as error:
+        raise RenderError(f'templates.directory = "{directory}": {error.strerror or error}') from None
+    if not used:
+        raise RenderError(
+            f'templates.directory = "{directory}" holds neither {" nor ".join(FILES.values())}; '
+            "put your template there, or remove the key"
+        )
 
 
 def _render_one(environment: jinja2.Environment, template: str, context: dict[str, Any]) -> str:

@@ -22,11 +22,16 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def prove(text: str, lbha: str) -> None:
-    """Run `lbha check` as the keepalived.conf `text` will. EngineError that says what would do."""
-    if any(shlex.split(line)[:1] == [lbha] for line in _SCRIPT.findall(text)):
-        program = Path(lbha)
-        _prove_safe(program)
-        _prove_runs(program)
+    """Run `lbha check` as the keepalived.conf `text` will. EngineError that says what would do.
+
+    What a script only passes on, as `lbha-track` does `lbha`, must be as safe as the script.
+    """
+    words = {word for line in _SCRIPT.findall(text) for word in shlex.split(line)}
+    if lbha in words:
+        for program in (Path(lbha), Path(lbha).resolve().parent / "lbha-track"):
+            if str(program) in words:
+                _prove_safe(program)
+        _prove_runs(Path(lbha))
 
 
 def _prove_safe(program: Path) -> None:

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 def ask(
-    run_dir: str,
+    run_dir: str | Path,
     method: str,
     path: str,
     body: object = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import NoReturn
@@ -12,14 +13,21 @@ from lbha import __version__
 from lbha.errors import LbhaError
 
 COMMANDS = {
+    "agent": "The agent: watches, decides, follows; systemd runs it.",
     "apply": "Render, validate, lay and reload: a transaction over haproxy and keepalived.",
+    "backend": "Take one server of a service out of its pool, or put it back.",
     "check": "keepalived's track script: haproxy, holder, or a service's backend on this node.",
     "config": "Show the effective configuration, every default visible.",
+    "drain": "Move the VIP to another node, and keep it away for a while.",
     "drill": "Inject faults into a lab under load and measure what clients see.",
+    "events": "What happened on this node: moves of the VIP, faults, drains, applies, servers.",
+    "explain": "Why this node holds the VIP or not, and what would happen if something died.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
     "pki": "Mint the certificates by which agents know one another.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",
+    "status": "This node and its peers: VIP, priorities, backends, discovery, etcd, what is wrong.",
+    "undrain": "End a drain.",
 }
 """Command -> its line in --help, so that help imports none of them."""
 
@@ -66,4 +74,10 @@ def main() -> NoReturn:
         # `lbha render | head`: the reader has seen enough. Python would complain once more at exit.
         sys.stdout = None
         sys.exit(0)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # A file is named by the command that met it: this is stdout, on a full disk.
+        click.echo(f"lbha: cannot write the output: {error.strerror}", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

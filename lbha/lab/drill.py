@@ -34,7 +34,7 @@ _LEAST = 6.0
 _LEAST_OF = {"etcd-quorum-loss": 20.0}
 """Where the harm comes later: first the apiservers notice, then, three slow checks on, each haproxy."""
 
-_REST = {"lbha-script": 4.0, "kubeadm": 8.0, "openshift": 8.0}
+_REST = {"lbha-agent": 4.0, "lbha-script": 4.0, "kubeadm": 8.0, "openshift": 8.0}
 """Seconds without a change of holder or priority until a lab is at rest: more than its scripts' interval
 times rise."""
 

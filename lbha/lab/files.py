@@ -11,12 +11,10 @@ import tomli_w
 
 from lbha import config
 from lbha.errors import ConfigError, LabError
-from lbha.lab.spec import LabNode, LabSpec
-from lbha.lab.units import APISERVER_PORT, ETCD_PORT, lbha_program
+from lbha.lab.spec import OWN_SETUPS, LabNode, LabSpec
+from lbha.lab.units import APISERVER_PORT, CONFIG, ETCD_PORT, lbha_program
 from lbha.lab.wire import run
 from lbha.model import Cluster, Kind
-
-CONFIG = "lbha.toml"
 
 
 def read_overrides(path: Path | None) -> dict[str, Any]:
@@ -38,6 +36,8 @@ def document(spec: LabSpec, overrides: dict[str, Any]) -> dict[str, Any]:
             "apiserver": {"kind": Kind.KUBE_APISERVER.value, "target_port": APISERVER_PORT, "tls": tls},
             "etcd": {"kind": Kind.ETCD.value, "target_port": ETCD_PORT, "tls": tls},
         },
+        # A lab comes up as a cluster that has run for long; `power-off` and `heal` boot a node.
+        "health": {"mode": spec.setup.removeprefix("lbha-"), "quarantine": 2.0},
     }
     merged = merge(base, overrides)
     cluster = merged["cluster"]
@@ -71,8 +71,8 @@ def check(doc: dict[str, Any], spec: LabSpec, source: str) -> Cluster:
 
 
 def lay(spec: LabSpec, doc: dict[str, Any]) -> None:
-    """Write every node's files; with the setup lbha-script the product itself does it."""
-    if spec.setup != "lbha-script":
+    """Write every node's files; with lbha's own setups the product itself does it."""
+    if spec.setup not in OWN_SETUPS:
         from lbha.lab import baselines
 
         for node in spec.nodes:
@@ -94,6 +94,7 @@ def paths(node: LabNode, overrides: dict[str, Any]) -> dict[str, Any]:
     return {
         "lbha": lbha_program(),
         "state_dir": f"{at}/state",
+        "run_dir": f"{at}/run",
         "haproxy_cfg": f"{at}/haproxy.cfg",
         "haproxy_socket": f"{at}/admin.sock",
         "haproxy_master_socket": f"{at}/master.sock",

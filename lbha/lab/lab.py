@@ -26,6 +26,8 @@ from lbha.lab import design, files, processes, status, wire
 from lbha.lab.control import Fault, Heal, Inject, Report, Stop, UnitState, ask
 from lbha.lab.faults import KINDS
 from lbha.lab.spec import (
+    OWN_SETUPS,
+    SETUPS,
     SPEC_FILE,
     LabSpec,
     directory_of,
@@ -34,7 +36,7 @@ from lbha.lab.spec import (
     root,
     save,
 )
-from lbha.lab.units import APISERVER_PORT, ETCD_PORT, MARKER, data_directory
+from lbha.lab.units import APISERVER_PORT, CONFIG, ETCD_PORT, MARKER, data_directory
 from lbha.model import Kind
 
 _START_TIMEOUT = 60.0
@@ -51,7 +53,7 @@ def up(
     name: str,
     *,
     nodes: int = 3,
-    setup: str = "lbha-script",
+    setup: str = SETUPS[0],
     overrides: Path | None = None,
     kube_apiserver: str | None = None,
     progress: Progress = lambda step, seconds: None,
@@ -68,7 +70,7 @@ def up(
         raise LabError(f"lab {name} is up already, or was not ended; `lbha lab down --name {name}` ends it")
     spec = design.lab(name, directory, nodes, setup, design.find_apiserver(kube_apiserver))
     doc = files.document(spec, files.read_overrides(overrides))
-    if setup == "lbha-script":
+    if setup in OWN_SETUPS:
         cluster = files.check(doc, spec, f"{overrides} on the lab's own lbha.toml" if overrides else "the lab")
         ports = {service.kind: service.port for service in reversed(cluster.services)}
         spec = replace(
@@ -245,5 +247,5 @@ def command_in(spec: LabSpec, where: str, argv: Sequence[str]) -> list[str]:
     if where == "client":
         return ["ip", "netns", "exec", spec.client_netns, "env", marker, *argv]
     node = spec.node(where)
-    own = (f"LBHA_CONFIG={node.directory / files.CONFIG}", f"LBHA_NODE={node.name}")
+    own = (f"LBHA_CONFIG={node.directory / CONFIG}", f"LBHA_NODE={node.name}")
     return ["ip", "netns", "exec", node.netns, "env", marker, *own, *argv]

@@ -16,8 +16,11 @@ import msgspec
 
 from lbha.errors import LabError
 
-SETUPS = ("lbha-script", "kubeadm", "openshift")
+SETUPS = ("lbha-agent", "lbha-script", "kubeadm", "openshift")
 """What a node can be set up with: lbha itself, or a published recipe to compare with."""
+
+OWN_SETUPS = SETUPS[:2]
+"""lbha itself, in either mode."""
 
 RECIPE_PORTS = {"kubeadm": (8443, 12379), "openshift": (9445, 12379)}
 """Where a recipe's haproxy listens for the apiserver and for etcd, which hold 6443 and 2379 on the node."""

@@ -19,6 +19,9 @@ died before."""
 ENGINES = ("etcd", "etcdctl", "haproxy", "ip", "keepalived", "nft", "ss")
 """Programs that a lab needs."""
 
+CONFIG = "lbha.toml"
+"""A node's cluster file, in its directory."""
+
 APISERVER_PORT = 6443
 ETCD_PORT = 2379
 _ETCD_PEER_PORT = 2380
@@ -43,6 +46,8 @@ def units(spec: LabSpec) -> tuple[Unit, ...]:
             Unit(node.name, "keepalived", _keepalived(node)),
             Unit(node.name, "apiserver", _in_netns(node, _apiserver(spec, node))),
         ]
+        if spec.setup == "lbha-agent":
+            made.append(Unit(node.name, "agent", _agent(node)))
     return tuple(made)
 
 
@@ -130,10 +135,15 @@ def _keepalived(node: LabNode) -> tuple[str, ...]:
         *("-r", f"{at}/vrrp.pid"),
         *("-c", f"{at}/checkers.pid"),
     ]
-    return _in_netns(node, ["sh", "-ec", _private_tmp(at), "sh", *keepalived])
+    return _in_netns(node, ["sh", "-ec", private_tmp(at), "sh", *keepalived])
 
 
-def _private_tmp(at: Path) -> str:
+def _agent(node: LabNode) -> tuple[str, ...]:
+    # keepalived's /tmp is read through /proc/PID/root, so the agent needs none of its own.
+    return _in_netns(node, [lbha_program(), "agent", "-c", str(node.directory / CONFIG), "--node", node.name])
+
+
+def private_tmp(at: Path) -> str:
     """Shell text that puts AT/tmp in the place of /tmp, in the mount namespace that `ip netns exec` made.
 
     What the track scripts need stays visible when it lies in /tmp itself, as a fresh clone may.

@@ -17,6 +17,7 @@ from agent_stand_in import Site, StandIn, running
 from lbha.agent import http
 from lbha.agent.api import Local, Said, unix_listener
 from lbha.agent.client import ask
+from lbha.config.values import RUN_DIR_MAX
 from lbha.errors import ConfigError, LbhaError
 from lbha.facts import Status
 
@@ -187,6 +188,13 @@ def test_a_directory_that_is_not_there_or_too_long(tmp_path: Path) -> None:
         with pytest.raises(LbhaError, match=str(directory)) as caught:
             unix_listener(directory / "agent.sock")
         assert "\n" not in str(caught.value)
+
+
+def test_the_longest_directory_that_lbha_toml_may_name(tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * (RUN_DIR_MAX - len(str(tmp_path)) - 1))
+    directory.mkdir()
+    with unix_listener(directory / "agent.sock"), pytest.raises(LbhaError, match="did not answer"):
+        ask(directory, "GET", "/status", timeout=0.1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")

@@ -354,3 +354,25 @@ def test_starved_it_blames_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -
             assert notes == []
 
     asyncio.run(test())
+
+
+def test_two_cas_in_one_file_while_they_change(site: Site, tmp_path: Path) -> None:
+    """The documented way to a new CA without a gap; both have the same name."""
+    pki.init(site.cluster, tmp_path / "new")
+    both = (site.directory / "ca.crt").read_bytes() + (tmp_path / "new" / "ca.crt").read_bytes()
+    for place in (site.directory, tmp_path / "new"):
+        for node in site.cluster.nodes:
+            (place / node.name / "ca.crt").write_bytes(both)
+    place = tmp_path / "new" / "cp2"
+    for name in ("node.crt", "node.key"):
+        (site.directory / "cp2" / name).write_bytes((place / name).read_bytes())
+
+    async def test() -> None:
+        old, new = site.watch("cp1"), site.watch("cp2")
+        async with running(
+            *(site.remote(StandIn(node)).run() for node in ("cp1", "cp2")), old.run(), new.run()
+        ):
+            await until(old, "cp2", None)
+            await until(new, "cp1", None)
+
+    asyncio.run(test())
