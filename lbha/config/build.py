@@ -140,6 +140,7 @@ def _paths(document: Document, program: str | None) -> Paths:
         value = getattr(raw, field)
         if value is not None:
             longest = values.SOCKET_MAX if field.endswith("_socket") else values.PATH_MAX
+            longest = values.RUN_DIR_MAX if field == "run_dir" else longest
             given[field] = values.path(document, f"paths.{field}", value, longest=longest)
     if "lbha" not in given and program is not None:
         # keepalived takes a script that it cannot run for a healthy node: never guess another path.

@@ -16,6 +16,9 @@ PATH_MAX = 200
 SOCKET_MAX = 95
 """haproxy binds `PATH.PID.tmp` first and renames it: 107 characters (unix(7)) less `.4194304.tmp`."""
 
+RUN_DIR_MAX = 90
+"""The agent binds `DIR/.agent.sock.new` first and renames it."""
+
 
 def name(document: Document, key: str, value: str, *, longest: int = 63, lower: bool = False) -> str:
     """A name of ASCII letters, digits and, inside, "." "_" "-" (`lower`: lower-case letters and "-" only)."""
@@ -50,7 +53,7 @@ def path(document: Document, key: str, value: str, *, longest: int = PATH_MAX) -
             key, value, "not in its normal form", 'write it without "//", "." and "..", and no "/" last'
         )
     if len(value) > longest:
-        why = "too long for a UNIX socket" if longest == SOCKET_MAX else "too long"
+        why = "too long" if longest == PATH_MAX else "too long for a UNIX socket"
         document.fail(key, value, why, f"write at most {longest} characters")
     return value
 

@@ -28,10 +28,6 @@ def check_host(setup: str, nodes: int) -> None:
             f"not installed: {', '.join(missing)}; on Debian: "
             "apt-get install haproxy keepalived etcd-server etcd-client iproute2 nftables"
         )
-    try:
-        import cryptography  # noqa: F401
-    except ImportError:
-        raise LabError("the lab needs the Python package cryptography: pip install 'lbha[lab]'") from None
 
 
 def find_apiserver(given: str | None) -> str:

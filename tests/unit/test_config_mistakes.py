@@ -225,6 +225,7 @@ MISTAKES = {
     "path-dots": M("", 'tls.ca = "/etc/../x"\n', "services.etcd.tls.ca", '"/etc/../x"', 'without "//"'),
     "path-slash": M("", '[paths]\nstate_dir = "/x/"\n', "paths.state_dir", '"/x/"', 'no "/" last'),
     "path-root": M("", '[paths]\nstate_dir = "/"\n', "paths.state_dir", '"/"', 'no "/" last'),
+    "run-dir-long": M("", f'[paths]\nrun_dir = "/{"x" * 90}"\n', "paths.run_dir", "/xxx", "at most 90"),
     "path-long": M("", f'tls.ca = "{LONG}"\n', "services.etcd.tls.ca", "/xxx", "at most 200"),
     "socket-long": M("", f'[paths]\nhaproxy_socket = "{LONG[:96]}"\n', "haproxy_socket", "/", "at most 95"),
     # files with two purposes
