@@ -11,9 +11,9 @@ PATIENCE = 1.0
 """Seconds to wait for the first good check of a new server where an old one may only leave after it."""
 
 
-def servers(admin: Socket, timeout: float = 3.0) -> tuple[Server, ...]:
-    """haproxy's servers, as they are. EngineError when it does not answer."""
-    return live.parse(admin.ask("show servers state", timeout))
+def servers(socket: Socket, prefix: str = "") -> tuple[Server, ...]:
+    """haproxy's servers, as they are. `prefix`: `@!PID ` on a master socket. EngineError when it is silent."""
+    return live.parse(socket.ask(f"{prefix}show servers state"))
 
 
 def converge(admin: Socket, text: str, overrides: Overrides) -> bool:
