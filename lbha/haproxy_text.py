@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from lbha.model import Endpoint
 
@@ -110,8 +111,12 @@ def _lines(text: str) -> Iterator[list[str]]:
 
 
 def _plain(words: list[str]) -> Endpoint | None:
-    """Where a server is whose line says nothing else: `server NAME ADDRESS:PORT`."""
-    return _endpoint(words[2]) if len(words) == 3 and words[0] == "server" else None
+    """Where a server is whose line says nothing else: `server NAME ADDRESS:PORT`, as haproxy shows it."""
+    found = _endpoint(words[2]) if len(words) == 3 and words[0] == "server" else None
+    try:
+        return found and Endpoint(str(ip_address(found.address)), found.port)
+    except ValueError:
+        return None
 
 
 def _endpoint(word: str) -> Endpoint | None:

@@ -75,7 +75,7 @@ def reap(paths: Paths, *, rate: int = RATE, seconds: float = 1.0) -> Reaped:
         return Reaped()
     if running.digest is None or running.digest != engine.digest_in(text):
         return Reaped(old_workers=old_workers(paths))
-    ended, parked = 0, ()
+    ended, parked = 0, tuple[str, ...]()
     if _due(text, running.servers):
         ended, parked = _reap_left(paths, text, rate, deadline)
     workers = old_workers(paths)
