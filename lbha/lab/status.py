@@ -229,6 +229,11 @@ def _servers(node: LabNode) -> tuple[ServerStatus, ...] | None:
         answer = Socket(node.directory / "admin.sock").ask("show stat", _HAPROXY_TIMEOUT)
     except EngineError:
         return None
+    return server_rows(answer)
+
+
+def server_rows(answer: str) -> tuple[ServerStatus, ...]:
+    """The servers in an answer to `show stat`, without empty slots."""
     return tuple(
         ServerStatus(row["# pxname"], _name(row), row["status"], row["check_status"])
         for row in csv.DictReader(answer.splitlines())

@@ -191,6 +191,9 @@ def test_lines_say_what_was_done() -> None:
         "haproxy: reloaded in 41 ms, runs 3f2a91c0d4e5",
         "keepalived: unchanged",
     ]
+    live = (Step("haproxy", "adjusted", "/etc/haproxy/haproxy.cfg", True, "3f2a91c0d4e5", 2.6),)
+    assert lines(Report("applied", live)) == ["haproxy: adjusted in 3 ms, no reload, runs 3f2a91c0d4e5"]
+    assert lines(Report("planned", live)) == ["haproxy: would adjust its servers, no reload"]
     laid = (Step("haproxy", "laid", "/etc/haproxy/haproxy.cfg", False, "3f2a91c0d4e5"),)
     assert lines(Report("applied", laid)) == [
         "haproxy is not running: it will read /etc/haproxy/haproxy.cfg when it starts"
