@@ -13,19 +13,21 @@ import difflib
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lbha import discovery, files, host, render
+import msgspec
+
+from lbha import discovery, engine, files, host, render
 from lbha.engine import Engine
-from lbha.errors import ApplyError
+from lbha.errors import ApplyError, LbhaError
 from lbha.haproxy import Haproxy
 from lbha.haproxy_text import EMPTY_STATE
 from lbha.history import Entry, Manifest
 from lbha.keepalived import Keepalived
 from lbha.model import Cluster, Kind, Node, Paths, Pool, Pools, Rendered
-from lbha.transaction import Plan, Step, Transaction, Wanted
+from lbha.transaction import DidNotRunError, Plan, Step, Transaction, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,18 @@ def apply(
     """
     state_dir = Path(cluster.paths.state_dir)
     with _refusing(), contextlib.nullcontext() if dry_run else _locked(state_dir):
+        transaction = _transaction(cluster.paths)
         held = None if force else _held(state_dir, config)
         if held and not dry_run:
-            return Report("held", held=held)
-        pools = discovery.discover(
-            cluster, state_dir / "discovery" if not dry_run or state_dir.is_dir() else None
-        )
-        transaction = _transaction(cluster.paths)
+            pending = transaction.history.pending()
+            if pending is None:
+                return Report("held", held=held)
+            if pending.manifest.rollback:  # killed: complete it
+                beside = _beside(cluster.paths, pending.manifest)
+                plan = transaction.plan(Wanted(pending.files, beside, pending.manifest))
+                return Report("applied", transaction.carry_out(plan, _utc(clock())), held=held)
+            # Otherwise an `apply --force` was killed: what follows completes that.
+        pools = discovery.discover(cluster, state_dir / "discovery", keep=not dry_run)
         created = _utc(clock())
         plan = transaction.plan(_wanted(cluster, node, pools, config, created))
         changes = _pool_changes(pools, plan.newest)
@@ -84,7 +91,19 @@ def apply(
                 with tempfile.TemporaryDirectory(prefix="lbha-") as staging:
                     transaction.prove(plan, Path(staging))
             return Report("planned", transaction.steps(plan), changes, held, _diff(plan, cluster.paths))
-        steps = transaction.carry_out(plan, created)
+        refused = state_dir / "refused"
+        if not plan.idle and not force and (problem := _refused(refused, plan.wanted)):
+            raise ApplyError(
+                f"this configuration was put back before ({problem}) and is not tried again, since each try "
+                "reloads: change lbha.toml or the template, or use --force"
+            )
+        try:
+            steps = transaction.carry_out(plan, created)
+        except DidNotRunError as error:
+            with contextlib.suppress(OSError):
+                files.write(refused, f"{_fingerprint(plan.wanted)}\n{error.reason}".encode(), files.PRIVATE)
+            raise
+        refused.unlink(missing_ok=True)
         _held_file(state_dir).unlink(missing_ok=True)
         return Report("unchanged" if plan.idle else "applied", steps, changes)
 
@@ -99,7 +118,7 @@ def rollback(
     state_dir = Path(cluster.paths.state_dir)
     with _refusing(), _locked(state_dir):
         transaction = _transaction(cluster.paths)
-        entries = transaction.history.entries()
+        entries = transaction.entries()
         if steps >= len(entries):
             raise ApplyError(
                 f"there is no configuration {steps} before the present one, the history holds {len(entries)}; "
@@ -107,23 +126,36 @@ def rollback(
             )
         chosen = entries[-1 - steps]
         created = _utc(clock())
-        manifest = Manifest(
-            f"rollback to {chosen.name}",
-            created,
-            chosen.manifest.config,
-            _tls_digest(cluster),
-            chosen.manifest.pools,
+        # The certificates of then, by the paths that lbha.toml had then.
+        manifest = msgspec.structs.replace(
+            chosen.manifest,
+            origin=f"rollback to {chosen.name}",
+            created=created,
+            tls=_tls_digest(chosen.manifest.reads),
         )
-        plan = transaction.plan(Wanted(chosen.files, _beside(cluster), manifest))
-        done = transaction.carry_out(plan, created)
-        files.write(_held_file(state_dir), config.encode(), files.PRIVATE)
+        # A file that did not exist then stays as it is now, and in the books.
+        beside = _beside(cluster.paths, manifest)
+        wanted = Wanted({**entries[-1].files, **chosen.files}, beside, manifest)
+        plan = transaction.plan(wanted)
+        hold = _held_file(state_dir)
+        held_before = files.read(hold)
+        # First: killed half-way, the next apply completes the rollback, and never undoes it.
+        files.write(hold, config.encode(), files.PRIVATE)
+        try:
+            done = transaction.carry_out(plan, created)
+        except (OSError, LbhaError):
+            if held_before is None:
+                hold.unlink()
+            else:
+                files.write(hold, held_before, files.PRIVATE)
+            raise
         return Report("unchanged" if plan.idle else "applied", done, held=_held(state_dir, config))
 
 
 def history(cluster: Cluster) -> list[Entry]:
     """The configurations that can be put back, oldest first; the last one is in force."""
     with _refusing():
-        return _transaction(cluster.paths).history.entries()
+        return _transaction(cluster.paths).entries()
 
 
 def _transaction(paths: Paths) -> Transaction:
@@ -141,52 +173,62 @@ def _wanted(cluster: Cluster, node: Node, pools: Pools, config: str, created: st
         )
     real_time = Keepalived(cluster.paths).survives_real_time()
     rendered = render.render(cluster, node, pools, interface, load_state=True, real_time=real_time)
+    reads, pairs = _tls_files(cluster)
     manifest = Manifest(
         "apply",
         created,
         config,
-        _tls_digest(cluster),
+        _tls_digest(reads),
         {name: _addresses(pool) for name, pool in sorted(pools.items())},
+        reads,
+        pairs,
     )
-    return Wanted({name: text.encode() for name, text in rendered.files.items()}, _beside(cluster), manifest)
+    contents = {name: text.encode() for name, text in rendered.files.items()}
+    return Wanted(contents, _beside(cluster.paths, manifest), manifest)
 
 
-def _beside(cluster: Cluster) -> dict[Path, bytes]:
-    """The files that haproxy.cfg refers to and lbha makes: the state file, certificates with their keys."""
-    found = {Path(render.state_file(cluster.paths)): EMPTY_STATE.encode()}
+def _tls_files(cluster: Cluster) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
+    """`Manifest.reads` and `Manifest.pairs` for this lbha.toml."""
+    reads: dict[str, str] = {}
+    pairs: dict[str, tuple[str, str]] = {}
     made_here = f"{cluster.paths.state_dir}/tls/"
     for service in cluster.services:
+        if service.tls is None or service.kind is Kind.TCP:
+            continue
+        prefix = f"services.{service.name}.tls"
+        for key in ("ca", "cert", "key"):
+            if path := getattr(service.tls, key):
+                reads[f"{prefix}.{key}"] = path
         crt = render.haproxy_crt(service, cluster.paths)
-        tls = service.tls
-        if crt and crt.startswith(made_here) and tls and tls.cert and tls.key:
-            pair = [_tls_file(service.name, key, path) for key, path in (("cert", tls.cert), ("key", tls.key))]
-            found[Path(crt)] = b"\n".join(pair)
+        if crt and crt.startswith(made_here):
+            pairs[crt] = (f"{prefix}.cert", f"{prefix}.key")
+    return reads, pairs
+
+
+def _beside(paths: Paths, manifest: Manifest) -> dict[Path, bytes]:
+    """The files that haproxy.cfg refers to and lbha makes: the state file, certificates with their keys."""
+    found = {Path(render.state_file(paths)): EMPTY_STATE.encode()}
+    for crt, pair in manifest.pairs.items():
+        found[Path(crt)] = b"\n".join(_tls_file(key, manifest.reads[key]) for key in pair)
     return found
 
 
-def _tls_digest(cluster: Cluster) -> str:
+def _tls_digest(reads: Mapping[str, str]) -> str:
     """Of every TLS file that haproxy reads when it loads; empty when there is none.
 
     A certificate that was replaced under the same name needs a reload although haproxy.cfg is the same.
     """
     digest = hashlib.sha256()
-    seen = False
-    for service in cluster.services:
-        if service.tls is None or service.kind is Kind.TCP:
-            continue
-        for key in ("ca", "cert", "key"):
-            path = getattr(service.tls, key)
-            if path:
-                seen = True
-                digest.update(hashlib.sha256(_tls_file(service.name, key, path)).digest())
-    return digest.hexdigest() if seen else ""
+    for key, path in reads.items():
+        digest.update(hashlib.sha256(_tls_file(key, path)).digest())
+    return digest.hexdigest() if reads else ""
 
 
-def _tls_file(service: str, key: str, path: str) -> bytes:
+def _tls_file(key: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ApplyError(f'services.{service}.tls.{key} = "{path}": {error.strerror or error}') from None
+        raise ApplyError(f'{key} = "{path}": {error.strerror or error}') from None
 
 
 def _pool_changes(pools: Pools, newest: Entry | None) -> tuple[PoolChange, ...]:
@@ -233,6 +275,19 @@ def _held(state_dir: Path, config: str) -> str | None:
     return "rolled back from this lbha.toml: change it, or use --force"
 
 
+def _fingerprint(wanted: Wanted) -> str:
+    digest = hashlib.sha256(wanted.manifest.tls.encode())
+    for name, data in sorted(wanted.files.items()):
+        digest.update(name.encode() + hashlib.sha256(data).digest())
+    return digest.hexdigest()
+
+
+def _refused(path: Path, wanted: Wanted) -> str | None:
+    """Why this very configuration did not run when it was tried; None when it was not."""
+    fingerprint, _, problem = (files.read(path) or b"").decode("utf-8", "replace").partition("\n")
+    return problem if fingerprint == _fingerprint(wanted) else None
+
+
 @contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     with files.lock(files.private_directory(state_dir) / "lock"):
@@ -245,9 +300,9 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise ApplyError(f"{error.filename}: {error.strerror}; run it as root") from None
+        raise ApplyError(f"{engine.one_line(error)}; run it as root") from None
     except OSError as error:
-        raise ApplyError(f"{error.filename}: {error.strerror}; nothing was changed") from None
+        raise ApplyError(f"{engine.one_line(error)}; nothing was changed") from None
 
 
 def _utc(seconds: float) -> str:

@@ -118,3 +118,10 @@ def first_problem(lines: Sequence[str]) -> str:
         return "it gave no reason"
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     return f"{lines[0]}{more}"
+
+
+def one_line(error: Exception) -> str:
+    """What an operator should read of it: the file, where there is one, and what is wrong."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)

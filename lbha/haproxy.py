@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import socket
@@ -133,18 +134,22 @@ class Haproxy:
         """Lay the state file for a reload to `text`: which servers are down now, so that none gets traffic.
 
         Without it a dead server took 9 requests in the first 0.3 s after a reload (measured). It is the
-        state of one moment: `forget_state` follows, or a restart days later would believe it.
+        state of one moment: `forget_state` follows, or a restart days later would believe it. On a full disk
+        the reload goes without: that is no reason to refuse it, and less to leave the way back.
         """
         try:
             state = self._admin.ask("show servers state")
         except NotListening:
             state = ""
         saved = live.state_for(text, state, overrides.read(self._state_dir))
-        files.write(self._state_file, saved.encode(), files.PRIVATE)
+        with contextlib.suppress(OSError):
+            files.write(self._state_file, saved.encode(), files.PRIVATE)
 
     def forget_state(self) -> None:
         """Leave a state file that says nothing."""
-        files.write(self._state_file, haproxy_text.EMPTY_STATE.encode(), files.PRIVATE)
+        empty = haproxy_text.EMPTY_STATE.encode()
+        if files.read(self._state_file) != empty:
+            files.write(self._state_file, empty, files.PRIVATE)
 
     def reload(self, text: str) -> None:
         """Reload through the master socket; returns when a new worker answers with the digest of `text`.
@@ -177,7 +182,7 @@ class Haproxy:
 
     def _new_worker(self, before: Processes, deadline: Deadline) -> int:
         while True:
-            now = self._processes(deadline.left)
+            now = self._processes()
             if now is not None and now.reloads != before.reloads:
                 if now.failed:
                     raise EngineError(
@@ -191,7 +196,8 @@ class Haproxy:
     def _verify(self, worker: int, digest: str | None, deadline: Deadline) -> None:
         seen = "no worker answered"
         while True:
-            found = self._info(min(deadline.left, 3.0))
+            # Not only what is left: the last answer, cut short, would be taken for a frozen haproxy.
+            found = self._info()
             if found is not None and found.pid == worker and found.digest == digest:
                 return
             if found is not None:
@@ -205,18 +211,18 @@ class Haproxy:
                     "file than [paths] haproxy_cfg?"
                 )
 
-    def _info(self, timeout: float = 3.0) -> Running | None:
+    def _info(self) -> Running | None:
         try:
-            info = self.info(timeout)
+            info = self.info()
         except NotListening:
             return None
         pid = info.get("pid", "")
         digest = _DIGEST.fullmatch(info.get("description", ""))
         return Running(int(pid), digest and digest.group(1)) if pid.isdigit() else None
 
-    def _processes(self, timeout: float = 3.0) -> Processes | None:
+    def _processes(self) -> Processes | None:
         try:
-            answer = self._master.ask("show proc", timeout)
+            answer = self._master.ask("show proc")
         except NotListening:
             return None
         master = _MASTER.search(answer)

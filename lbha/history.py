@@ -26,7 +26,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `origin` is "apply", "rollback to NNNNNN", or "found" for files that were on disk and not from lbha.
     `created` is UTC (ISO 8601). `config` is the sha256 of lbha.toml, `tls` the digest of every TLS file that
-    haproxy reads, `pools` each service's backends as address:port; all empty where unknown.
+    haproxy reads, `reads` those files by the key that names each, `pairs` the keys of certificate and key for
+    each file that lbha made of two, `pools` each service's backends as address:port; all empty where unknown.
     """
 
     origin: str
@@ -34,6 +35,13 @@ class Manifest(msgspec.Struct, frozen=True):
     config: str = ""
     tls: str = ""
     pools: dict[str, list[str]] = {}
+    reads: dict[str, str] = {}
+    pairs: dict[str, tuple[str, str]] = {}
+
+    @property
+    def rollback(self) -> bool:
+        """Whether `lbha rollback` laid it."""
+        return self.origin.startswith("rollback")
 
 
 @dataclass(frozen=True, slots=True)

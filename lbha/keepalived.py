@@ -74,6 +74,7 @@ class Keepalived:
 
     def __init__(self, paths: Paths) -> None:
         self._pid_file = Path(paths.keepalived_pid)
+        self._conf = paths.keepalived_conf
         self._lbha = paths.lbha
 
     def version(self) -> str:
@@ -95,9 +96,17 @@ class Keepalived:
         track_script.prove(text, self._lbha)
 
     def running(self) -> Running | None:
-        """The process and what it runs; None when keepalived does not run. EngineError when it is frozen."""
+        """The process and what it runs; None when keepalived does not run.
+
+        Raises EngineError when it is frozen, or runs and its pid file does not say so.
+        """
         pid = self.pid()
         if pid is None:
+            if unseen := _reading(self._conf):
+                raise EngineError(
+                    f"keepalived runs {self._conf} (pid {unseen}) but {self._pid_file} does not name it, so it "
+                    "cannot be reloaded; restart it, or set [paths] keepalived_pid"
+                )
             return None
         router_id = self._dump(pid, _DATA, "keepalived.data", _router_id, Deadline(_DUMP_TIMEOUT))
         return Running(pid, _digest(router_id))
@@ -161,7 +170,8 @@ class Keepalived:
         if digest is None:
             deadline.wait(_SETTLE)
         while True:
-            found = _digest(self._dump(pid, _DATA, "keepalived.data", _router_id, deadline))
+            # With time of its own: the last answer, cut short, would be taken for a frozen keepalived.
+            found = _digest(self._dump(pid, _DATA, "keepalived.data", _router_id, Deadline(_DUMP_TIMEOUT)))
             if refusal := _read(log):
                 raise EngineError(f"keepalived refuses to reload: {engine.first_problem(refusal.splitlines())}")
             if found == digest:
@@ -198,6 +208,23 @@ class Keepalived:
                     f"keepalived (pid {pid}) did not write /tmp/{name} in time; it may be frozen: "
                     "look at it, restart it, then try again"
                 )
+
+
+def _reading(conf: str) -> int | None:
+    """The pid of a keepalived in this network namespace that was started on that file."""
+    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            if (entry / "comm").read_text() != "keepalived\n":
+                continue
+            words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            here = (entry / "ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+        except OSError:  # it ended meanwhile
+            continue
+        named = [word.removeprefix("--use-file=").removeprefix("-f") for word in words[1:]]
+        elsewhere = any(word.startswith(("-f", "--use-file")) for word in words[1:])
+        if here and (conf in named or (not elsewhere and conf == "/etc/keepalived/keepalived.conf")):
+            return int(entry.name)
+    return None
 
 
 def _signal(pid: int, number: int) -> None:

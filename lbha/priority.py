@@ -5,7 +5,8 @@ In script mode keepalived adds three terms (design: "Priority"):
 - order:  first node of the file most, one step a node; decides between equals.
 - local:  a service's backend on this very node is healthy; one more of them outweighs any order.
 - holder: this node holds the VIP; outweighs order and local of anyone else, so that a preferred or
-  recovered node never takes the VIP back needlessly. Absent with `failback = true`.
+  recovered node never takes the VIP back needlessly. Absent with `failback = true`, and local with it:
+  without a holder term to outweigh it, each sick backend would move the VIP, and move it back.
 
 A weight smaller than the gap between two base priorities never moves a VIP, the classic mistake of
 hand-written recipes; here every inequality holds by construction and is tested by enumeration.
@@ -45,7 +46,7 @@ def terms(nodes: int, services: int, *, failback: bool) -> Terms:
     Where 254 priorities are too few for the local term, it is left out (0).
     """
     room = HIGHEST - 1
-    for counted in (services, 0):
+    for counted in (0,) if failback else (services, 0):
         order, local = nodes - 1, counted * nodes
         holder = 0 if failback else order + local + 1
         step = room // max(1, order + local + holder)

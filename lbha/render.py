@@ -161,7 +161,10 @@ def template_root() -> Path:
 
 
 def _environment(own_templates: str | None) -> jinja2.Environment:
-    roots = [own_templates, str(template_root())] if own_templates else [str(template_root())]
+    roots = [str(template_root())]
+    if own_templates:
+        _prove_used(Path(own_templates))
+        roots.insert(0, own_templates)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(roots),
         undefined=jinja2.StrictUndefined,
@@ -174,6 +177,20 @@ def _environment(own_templates: str | None) -> jinja2.Environment:
         ms=lambda seconds: f"{round(seconds * 1000)}ms",
     )
     return environment
+
+
+def _prove_used(directory: Path) -> None:
+    """Jinja2 passes over a directory that is missing, unreadable or laid out otherwise: lbha's own templates
+    would silently take the place of the operator's. RenderError then."""
+    try:
+        used = directory.is_dir() and any((directory / template).is_file() for template in FILES.values())
+    except OSError as error:
+        raise RenderError(f'templates.directory = "{directory}": {error.strerror or error}') from None
+    if not used:
+        raise RenderError(
+            f'templates.directory = "{directory}" holds neither {" nor ".join(FILES.values())}; '
+            "put your template there, or remove the key"
+        )
 
 
 def _render_one(environment: jinja2.Environment, template: str, context: dict[str, Any]) -> str:

@@ -22,7 +22,15 @@ from lbha.history import Entry, History, Manifest
 ACCESS = {"haproxy.cfg": Access(0o640, "haproxy"), "keepalived.conf": PRIVATE}
 
 
-class RolledBackError(ApplyError):
+class DidNotRunError(ApplyError):
+    """A configuration was laid and did not run. `reason` is why, without what became of it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RolledBackError(DidNotRunError):
     """A configuration was laid, did not run, and what was there before is back."""
 
 
@@ -74,8 +82,8 @@ class Plan:
 
     @property
     def idle(self) -> bool:
-        """Nothing to lay and nobody to tell."""
-        return not self.lay and not self.tell
+        """Nothing to lay, nothing beside it that has not been proved, and nobody to tell."""
+        return not self.lay and not self.tell and self.beside_on_disk == self.wanted.beside
 
 
 class Transaction:
@@ -86,6 +94,16 @@ class Transaction:
         self._targets = targets
         self._state_dir = state_dir
         self.history = History(state_dir / "history")
+
+    def entries(self) -> list[Entry]:
+        """What was in force, oldest first. The last is `pending` where a killed apply has laid its files."""
+        entries, pending = self.history.entries(), self.history.pending()
+        if pending and entries:
+            newest = entries[-1].files
+            lies = {name: files.read(path) for name, path in self._targets.items()}
+            if any(data == lies[name] and data != newest.get(name) for name, data in pending.files.items()):
+                entries.append(pending)
+        return entries
 
     def plan(self, wanted: Wanted) -> Plan:
         """Look, and change nothing. EngineError when a daemon runs but cannot be driven."""
@@ -98,6 +116,14 @@ class Transaction:
         known = [*entries, pending] if pending else entries
         running = {each.name: each.running() for each in self._engines}
         lay = {name for name, data in wanted.files.items() if on_disk[name] != data}
+        good = {
+            name: (newest.files.get(name) if newest else None) if name in unproven else data
+            for name, data in on_disk.items()
+        }
+        unknown = any(
+            data is not None and all(data != entry.files.get(name) for entry in known)
+            for name, data in on_disk.items()
+        )
         tell: dict[str, str] = {}
         for each in self._engines:
             now = running[each.name]
@@ -113,19 +139,13 @@ class Transaction:
         return Plan(
             wanted=wanted,
             on_disk=on_disk,
-            good={
-                name: (newest.files.get(name) if newest else None) if name in unproven else data
-                for name, data in on_disk.items()
-            },
+            good=good,
             beside_on_disk={path: files.read(path) for path in wanted.beside},
             running=running,
             lay=frozenset(lay),
             tell=tell,
-            found={
-                name: data
-                for name, data in on_disk.items()
-                if data is not None and all(data != entry.files.get(name) for entry in known)
-            },
+            # Both, or a rollback would put one back beside another that was not there with it.
+            found={name: data for name, data in good.items() if data is not None} if unknown else {},
             newest=newest,
             pending=pending,
         )
@@ -174,8 +194,13 @@ class Transaction:
                     action = _tell(each, text, adjust=plan.tell[each.name] == "adjusted")
                     done[each.name] = action, (time.perf_counter() - start) * 1000
         except (OSError, LbhaError) as error:
-            self._put_back(plan, told, _one_line(error))
-        same_files = plan.newest is not None and plan.newest.files == plan.wanted.files and not plan.found
+            self._put_back(plan, told, engine.one_line(error))
+        same_files = (
+            plan.newest is not None
+            and not plan.found
+            and plan.newest.files == plan.wanted.files
+            and plan.newest.manifest.reads == plan.wanted.manifest.reads
+        )
         # It runs: books that cannot be closed are no failure, and the pending entry tells the next run.
         with contextlib.suppress(OSError):
             self.history.commit(replace=same_files)
@@ -232,7 +257,8 @@ class Transaction:
         """Lay the good files again and tell those who were told. Always raises."""
         problems: list[str] = []
         before = [(path, data, PRIVATE) for path, data in plan.beside_on_disk.items()]
-        before += [(self._targets[name], plan.good[name], ACCESS[name]) for name in sorted(plan.lay)]
+        # All, not only what was laid now: a killed apply may have laid what fails.
+        before += [(self._targets[name], plan.good[name], ACCESS[name]) for name in sorted(plan.good)]
         for path, data, access in before:
             try:
                 if files.read(path) == data:
@@ -242,23 +268,23 @@ class Transaction:
                 else:
                     files.write(path, data, access)
             except OSError as error:
-                problems.append(_one_line(error))
+                problems.append(engine.one_line(error))
         for each in told:
-            good = plan.good[each.file] if each.file in plan.lay else plan.wanted.files[each.file]
+            good = plan.good[each.file]
             if good is None:
                 continue
             try:
                 _tell(each, _text(good), adjust=plan.tell[each.name] == "adjusted")
             except (OSError, EngineError) as error:
-                problems.append(_one_line(error))
+                problems.append(engine.one_line(error))
         if problems:
-            raise ApplyError(
-                f"{reason}; putting back what was there failed as well: {'; '.join(problems)}"
-            ) from None
+            message = f"{reason}; putting back what was there failed as well: {'; '.join(problems)}"
+            raise DidNotRunError(message, reason) from None
         self.history.abort()
         if told:
             names = " and ".join(each.name for each in told)
-            raise RolledBackError(f"{reason}; the files before are back and {names} runs them") from None
+            message = f"{reason}; the files before are back and {names} runs them"
+            raise RolledBackError(message, reason) from None
         raise ApplyError(f"{reason}; nothing was changed") from None
 
 
@@ -276,9 +302,3 @@ def _rotated(manifest: Manifest, wanted: Wanted) -> bool:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import NoReturn
@@ -65,4 +66,10 @@ def main() -> NoReturn:
         # `lbha render | head`: the reader has seen enough. Python would complain once more at exit.
         sys.stdout = None
         sys.exit(0)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # A file is named by the command that met it: this is stdout, on a full disk.
+        click.echo(f"lbha: cannot write the output: {error.strerror}", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lbha.cli.common import config_option, load_cluster, node_option
+from lbha.cli.common import config_option, load_cluster, node_option, since
 from lbha.errors import ConfigError, LbhaError
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def _pool_lines(change: PoolChange) -> list[str]:
         counts = f"{len(change.before)} -> {len(change.now)} backends"
         told.append(f"{change.service}: {counts}, {', '.join(moves)}")
     if change.error:
-        since = "the cluster's nodes stand in" if change.age is None else f"kept from {change.age:.0f} s ago"
-        told.append(f"{change.service}: {change.error}; {since}")
+        told.append(f"{change.service}: {change.error}; {since(change.age)}")
     return told
 
 

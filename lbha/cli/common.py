@@ -49,6 +49,11 @@ def load_cluster(config_file: Path) -> Cluster:
     return config.load(config_file, program=own_program())
 
 
+def since(age: float | None) -> str:
+    """What a pool is whose source failed (`Pool.age`), in words."""
+    return "the cluster's nodes stand in" if age is None else f"kept from {age:.0f} s ago"
+
+
 def own_program() -> str | None:
     """The path of the installed `lbha` that runs now, None when there is none.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lbha.cli.common import config_option, load_cluster, node_option
+from lbha.cli.common import config_option, load_cluster, node_option, since
 from lbha.errors import LbhaError, RenderError
 from lbha.model import Cluster, Node, Pools, Rendered
 
@@ -35,12 +35,12 @@ def command(config_file: Path, node_name: str | None, all_nodes: bool, out: Path
 
     cluster = load_cluster(config_file)
     nodes = cluster.nodes if all_nodes else (host.find_node(cluster, node_name),)
-    pools = discovery.discover(cluster, Path(cluster.paths.state_dir) / "discovery")
+    pools = discovery.discover(cluster, Path(cluster.paths.state_dir) / "discovery", keep=False)
     for pool in pools.values():
         if pool.error:
-            click.echo(f"lbha: {pool.error}", err=True)
+            click.echo(f"lbha: {pool.error}; {since(pool.age)}", err=True)
     for node in nodes:
-        rendered = _render(cluster, node, pools)
+        rendered = _render(cluster, node, pools, diff)
         if out is not None:
             _write(out / node.name if all_nodes else out, rendered)
         elif diff:
@@ -50,7 +50,7 @@ def command(config_file: Path, node_name: str | None, all_nodes: bool, out: Path
                 click.echo(f"# ---- {name} ----\n{text}")
 
 
-def _render(cluster: Cluster, node: Node, pools: Pools) -> Rendered:
+def _render(cluster: Cluster, node: Node, pools: Pools, diff: bool) -> Rendered:
     """As `lbha apply` would on that node; where the node is another host, as on a plain one."""
     from lbha import host, render
     from lbha.keepalived import Keepalived
@@ -69,9 +69,17 @@ def _render(cluster: Cluster, node: Node, pools: Pools) -> Rendered:
         node,
         pools,
         interface,
-        load_state=here is not None and Path(render.state_file(cluster.paths)).exists(),
+        load_state=here is not None and (diff or _is_applied(render.state_file(cluster.paths))),
         real_time=here is None or Keepalived(cluster.paths).survives_real_time(),
     )
+
+
+def _is_applied(state_file: str) -> bool:
+    """Whether `lbha apply` has written the state file: surely, where only root may look."""
+    try:
+        return Path(state_file).exists()
+    except PermissionError:
+        return True
 
 
 def _write(directory: Path, rendered: Rendered) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 from lbha.config.document import ABSENT, Document, printable, under
 from lbha.config.schema import RawCluster
 from lbha.config.values import name, unique
 from lbha.model import Endpoint, Node
+
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
+
+_UNICAST = "write a unicast address of your network"
 
 MAX_NODES = 32
 """More nodes than this leave too few of VRRP's 254 priorities between two neighbours."""
@@ -18,15 +22,22 @@ def vips(document: Document, raw: RawCluster) -> tuple[str, ...]:
     if raw.vip is not None and raw.vips is not None:
         document.fail("cluster.vips", raw.vips, "stands beside cluster.vip", "keep one of the two")
     if raw.vip is not None:
-        return (address(document, "cluster.vip", raw.vip),)
+        return (_vip(document, "cluster.vip", raw.vip),)
     cure = 'write vip = "10.0.0.100", or vips = [ … ] for several'
     if raw.vips is None:
         document.fail("cluster.vip", ABSENT, "missing", cure)
     if not raw.vips:
         document.fail("cluster.vips", raw.vips, "an empty list", cure)
-    found = [address(document, "cluster.vips", value) for value in raw.vips]
+    found = [_vip(document, "cluster.vips", value) for value in raw.vips]
     unique(document, "cluster.vips", found)
     return tuple(found)
+
+
+def _vip(document: Document, key: str, value: str) -> str:
+    found = address(document, key, value)
+    if ip_address(found).is_loopback:
+        document.fail(key, value, "a loopback address, which no client reaches", _UNICAST)
+    return found
 
 
 def nodes(document: Document, vips: tuple[str, ...]) -> tuple[Node, ...]:
@@ -112,7 +123,7 @@ def address(document: Document, key: str, value: str) -> str:
         document.fail(key, value, "not an IP address", cure)
     problem = _unusable(ip)
     if problem:
-        document.fail(key, value, problem, "write a unicast address of your network")
+        document.fail(key, value, problem, _UNICAST)
     return str(ip)
 
 
@@ -125,6 +136,8 @@ def _unusable(ip: IPv4Address | IPv6Address) -> str | None:
         return "not a unicast address"
     if ip.is_unspecified:
         return "the unspecified address"
+    if isinstance(ip, IPv4Address) and (ip in _THIS_NETWORK or ip.is_reserved):
+        return "an address that no host can have"
     return None
 
 

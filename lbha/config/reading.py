@@ -58,7 +58,8 @@ def tables(text: str, source: str) -> dict[str, Any]:
     if _has_endless_key(text):
         raise ConfigError(f"{told}: a key of more than {_KEY_PARTS} parts; no key has more than 4")
     try:
-        return tomllib.loads(text)
+        # Without a newline at the end tomllib tells no line of a name that stands twice in the last one.
+        return tomllib.loads(text if text.endswith("\n") else f"{text}\n")
     except RecursionError:
         raise ConfigError(f"{told}: nested too deeply; no value needs more than a list in a table") from None
     except tomllib.TOMLDecodeError as error:

@@ -42,23 +42,28 @@ def discover(
     cluster: Cluster,
     memory: Path | None,
     *,
+    keep: bool = True,
     timeout: float = 3.0,
     clock: Callable[[], float] = time.time,
     sources: Mapping[str, Source] = SOURCES,
 ) -> dict[str, Pool]:
     """Service name to pool, all sources asked at once, each for at most `timeout` seconds.
 
-    `memory` is the directory of last good answers (None: forget). A source that fails leaves its last good
+    `memory` is the directory of last good answers (None: forget); new ones are put there only with `keep`,
+    so that a look at some other lbha.toml costs no pool its memory. A source that fails leaves its last good
     answer with its age; without one the nodes stand in where the source allows it. Raises DiscoveryError
     where nothing honest can. Not for use inside a running event loop: that is `discover_async`.
     """
-    return asyncio.run(discover_async(cluster, memory, timeout=timeout, clock=clock, sources=sources))
+    return asyncio.run(
+        discover_async(cluster, memory, keep=keep, timeout=timeout, clock=clock, sources=sources)
+    )
 
 
 async def discover_async(
     cluster: Cluster,
     memory: Path | None,
     *,
+    keep: bool = True,
     timeout: float = 3.0,
     clock: Callable[[], float] = time.time,
     sources: Mapping[str, Source] = SOURCES,
@@ -68,6 +73,11 @@ async def discover_async(
         *(_pool(cluster, service, memory, timeout, clock, sources) for service in cluster.services),
         return_exceptions=True,
     )
+    if memory and keep:
+        # After all have answered: an fsync on a slow disk must not use up the others' time.
+        for service, result in zip(cluster.services, results, strict=True):
+            if isinstance(result, Pool) and not result.error and not _source(service, sources)[0].static:
+                _keep(memory, cluster, service, result, clock())
     # Only now, so that the good answers of the other services have been remembered.
     errors = [result for result in results if isinstance(result, BaseException)]
     for error in errors:
@@ -86,9 +96,7 @@ async def _pool(
     clock: Callable[[], float],
     sources: Mapping[str, Source],
 ) -> Pool:
-    wanted = service.backends if isinstance(service.backends, str) else "nodes"
-    name, _, argument = wanted.partition(":")
-    source = sources[name]
+    source, argument = _source(service, sources)
     if source.static:
         found = await source.find(Query(cluster, service, argument, (), timeout))
         return Pool(service.name, backends(cluster, service, found))
@@ -98,17 +106,26 @@ async def _pool(
         endpoints = await _fresh(source, query)
     except DiscoveryError as error:
         return _stale(cluster, service, source, last_good, clock(), str(error))
-    if memory:
-        try:
-            remember(memory, cluster, service, endpoints, clock())
-        except OSError as error:
-            _LOG.warning(
-                "%s: the answer for %s cannot be kept (%s); it will not outlive a failure of its source",
-                memory,
-                service.name,
-                error.strerror or error,
-            )
     return Pool(service.name, backends(cluster, service, endpoints))
+
+
+def _source(service: Service, sources: Mapping[str, Source]) -> tuple[Source, str]:
+    """The source of a service and what follows its colon."""
+    wanted = service.backends if isinstance(service.backends, str) else "nodes"
+    name, _, argument = wanted.partition(":")
+    return sources[name], argument
+
+
+def _keep(memory: Path, cluster: Cluster, service: Service, pool: Pool, now: float) -> None:
+    try:
+        remember(memory, cluster, service, tuple(each.endpoint for each in pool.backends), now)
+    except OSError as error:
+        _LOG.warning(
+            "%s: the answer for %s cannot be kept (%s); it will not outlive a failure of its source",
+            memory,
+            service.name,
+            error.strerror or error,
+        )
 
 
 async def _fresh(source: Source, query: Query) -> tuple[Endpoint, ...]:

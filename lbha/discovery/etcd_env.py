@@ -6,14 +6,13 @@ members that come and go at run time there is `etcd-members`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from lbha.discovery.endpoints import one_line
-from lbha.discovery.hosts import host_and_port, member_endpoint
+from lbha.discovery.hosts import host_and_port, member_endpoint, member_endpoints
 from lbha.discovery.source import Query, off_loop, read_file
 from lbha.errors import DiscoveryError
 from lbha.model import Cluster, Endpoint, Service
@@ -96,29 +95,22 @@ async def _members(cluster: Cluster, service: Service, values: dict[str, str]) -
     if not peers:
         raise DiscoveryError('no ETCD_INITIAL_CLUSTER in it; add it, or use "etcd-members"')
     advertised = [host_and_port(url) for url in _entries(values.get("ETCD_ADVERTISE_CLIENT_URLS", ""))]
-    port = advertised[0][1] if advertised else service.target_port
-    local = _local(values.get("ETCD_NAME", ""), peers, [host for host, _ in advertised])
-    return await asyncio.gather(
-        *(
-            _member(cluster, name, [(host, port) for host in hosts], advertised if name == local else [])
-            for name, hosts in peers.items()
-        )
-    )
-
-
-async def _member(
-    cluster: Cluster, name: str, peer: list[tuple[str, int]], advertised: list[tuple[str, int]]
-) -> Endpoint:
-    """What a member advertises to clients, or else (`http://localhost:2379` is common) its peer address."""
+    port, own = advertised[0][1] if advertised else service.target_port, None
     if advertised:
         try:
-            return await member_endpoint(cluster, advertised)
+            own = await member_endpoint(cluster, advertised)
+            # Not the first one's: `http://localhost:4001,https://10.0.0.11:2379` says 2379 to the others.
+            port = own.port
         except DiscoveryError:
-            pass
-    try:
-        return await member_endpoint(cluster, peer)
-    except DiscoveryError as error:
-        raise DiscoveryError(f"member {one_line(name)}: {error}") from None
+            pass  # `http://localhost:2379` is common: each member at its peer address, then
+    local = _local(values.get("ETCD_NAME", ""), peers, [host for host, _ in advertised])
+
+    async def endpoint(name: str) -> Endpoint:
+        if own and name == local:
+            return own
+        return await member_endpoint(cluster, [(host, port) for host in peers[name]])
+
+    return await member_endpoints((name, endpoint(name)) for name in peers)
 
 
 def _local(name: str, peers: dict[str, list[str]], advertised: list[str]) -> str | None:

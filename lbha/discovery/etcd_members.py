@@ -6,7 +6,6 @@ quorum (etcd 3.4.23: 9 to 14 ms); a learner refuses it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from lbha.discovery.endpoints import one_line
-from lbha.discovery.hosts import host_and_port, member_endpoint
+from lbha.discovery.hosts import host_and_port, member_endpoint, member_endpoints
 from lbha.discovery.peers import Request, first_good, tls_context
 from lbha.discovery.source import Query, off_loop
 from lbha.errors import DiscoveryError
@@ -56,11 +55,8 @@ async def voters(cluster: Cluster, body: bytes) -> tuple[Endpoint, ...]:
     voters = [each for each in members if each.name and each.client_urls and not each.learner]
     if not voters:
         raise DiscoveryError(f"none of its {len(members)} members is a started voter")
-    return tuple(await asyncio.gather(*(_endpoint(cluster, each) for each in voters)))
+    return await member_endpoints((each.name, _endpoint(cluster, each)) for each in voters)
 
 
 async def _endpoint(cluster: Cluster, member: _Member) -> Endpoint:
-    try:
-        return await member_endpoint(cluster, [host_and_port(url) for url in member.client_urls])
-    except DiscoveryError as error:
-        raise DiscoveryError(f"member {one_line(member.name)}: {error}") from None
+    return await member_endpoint(cluster, [host_and_port(url) for url in member.client_urls])

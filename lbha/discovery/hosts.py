@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from ipaddress import ip_address
 
 from lbha.discovery.endpoints import endpoint, one_line, preference
@@ -50,6 +51,26 @@ async def member_endpoint(cluster: Cluster, candidates: Sequence[tuple[str, int]
     if not usable:
         raise DiscoveryError("; ".join(dict.fromkeys(problems)) or "no address")
     return min(usable, key=lambda each: preference(cluster, each.address))
+
+
+async def member_endpoints(members: Iterable[tuple[str, Awaitable[Endpoint]]]) -> tuple[Endpoint, ...]:
+    """Each (name, endpoint) of a whole list of members, awaited at once.
+
+    Raises DiscoveryError, naming the member, for one that is unusable, and for two at one endpoint (a copied
+    line, or a load balancer that both advertise): the pool would silently shrink by a member.
+    """
+    names, found = zip(*members, strict=True)
+    owners: dict[Endpoint, str] = {}
+    for name, each in zip(names, await asyncio.gather(*found, return_exceptions=True), strict=True):
+        if isinstance(each, DiscoveryError):
+            raise DiscoveryError(f"member {one_line(name)}: {each}") from None
+        if isinstance(each, BaseException):
+            raise each
+        if each in owners:
+            both = f"{one_line(owners[each])} and {one_line(name)}"
+            raise DiscoveryError(f"members {both} are both at {each}; give each URLs of its own")
+        owners[each] = name
+    return tuple(owners)
 
 
 def _known_address(cluster: Cluster, host: str) -> str | None:

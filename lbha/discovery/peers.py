@@ -90,6 +90,9 @@ async def first_good(query: Query, request: Request, read: _Reader) -> tuple[End
                 return answer
     told = [f"{each} ({problems[each]})" for group in groups for each in group if each in problems]
     more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    tls = query.service.tls
+    if tls and not tls.ca and any("CERTIFICATE_VERIFY_FAILED" in each for each in problems.values()):
+        more += "; the system's authorities do not know it: set tls.ca"
     raise DiscoveryError(f"no usable answer from {', '.join(told[:3])}{more}")
 
 

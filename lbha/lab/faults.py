@@ -85,9 +85,9 @@ class Faults:
             name, number = _UNIT_FAULTS[fault.kind]
             keeper = self._keepers[node.name, name]
             if number is signal.SIGSTOP:
-                keeper.freeze()
+                await keeper.freeze()
             else:
-                keeper.hold(number)
+                await keeper.hold(number)
         elif fault.kind == "apiserver-error":
             if self._spec.apiserver != STAND_IN:
                 raise LabError("apiserver-error needs the stand-in apiserver: a real one cannot be told to err")
@@ -95,7 +95,7 @@ class Faults:
         elif fault.kind == "etcd-quorum-loss":
             hit = quorum_victims(self._spec, node.name)
             for victim in hit:
-                self._keepers[victim, "etcd"].hold(signal.SIGKILL)
+                await self._keepers[victim, "etcd"].hold(signal.SIGKILL)
         elif fault.kind == "link-down":
             await asyncio.to_thread(wire.set_link, self._spec, node, up=False)
         elif fault.kind == "power-off":
@@ -137,7 +137,7 @@ class Faults:
         await asyncio.to_thread(wire.set_link, self._spec, node, up=False)
         for (name, _), keeper in self._keepers.items():
             if name == node.name:
-                keeper.hold(signal.SIGKILL)
+                await keeper.hold(signal.SIGKILL)
         while rest := processes.in_namespaces([node.netns]):
             processes.kill(rest)
 

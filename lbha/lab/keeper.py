@@ -22,6 +22,7 @@ RESTART_DELAY = 0.1
 START_LIMIT = 5
 START_INTERVAL = 10.0
 _CLEAR_ROUNDS = 400
+_TAKES_EFFECT = 2.0
 
 
 class Keeper:
@@ -94,9 +95,9 @@ class Keeper:
             processes.reap(rest)
             await asyncio.sleep(0.005)
 
-    def hold(self, number: signal.Signals) -> None:
-        """End the unit and keep it down. SIGKILL ends all its processes at once; another signal goes to the
-        main one, as `systemctl stop` would."""
+    async def hold(self, number: signal.Signals) -> None:
+        """End the unit and keep it down. SIGKILL ends all its processes at once, and returns when they are
+        dead; another signal goes to the main one, as `systemctl stop` would."""
         self._wanted.clear()
         self.state = UnitState.DOWN
         if not self._process:
@@ -104,16 +105,17 @@ class Keeper:
         if number is signal.SIGKILL:
             # Stopped first, none of them can react to the death of another.
             self._signal_all(signal.SIGSTOP)
-            self._signal_all(signal.SIGKILL)
+            await _until(self._signal_all(signal.SIGKILL), ("", "Z", "X"))
         elif self.pid:
             processes.kill([self.pid], number)
 
-    def freeze(self) -> None:
-        """Stop every process of the unit where it stands. LabError when it does not run."""
+    async def freeze(self) -> None:
+        """Stop every process of the unit where it stands, and return when they do. LabError when it does not
+        run."""
         if self.state is not UnitState.RUNNING:
             raise LabError(f"{self.unit.name} of {self.unit.node} is {self.state}: it cannot be frozen")
-        self._signal_all(signal.SIGSTOP)
         self.state = UnitState.FROZEN
+        await _until(self._signal_all(signal.SIGSTOP), ("", "Z", "X", "T"))
 
     def release(self) -> None:
         """Undo `hold`, `freeze` and a reached start limit."""
@@ -125,11 +127,21 @@ class Keeper:
             self.state = UnitState.RESTARTING
             self._wanted.set()
 
-    def _signal_all(self, number: signal.Signals) -> None:
+    def _signal_all(self, number: signal.Signals) -> set[int]:
         """To every process of the unit, twice over: the first pass may miss one that was just forked."""
-        if self._process:
-            for _ in range(2):
-                processes.kill(processes.in_session(self._process.pid), number)
+        hit: set[int] = set()
+        for _ in range(2 if self._process else 0):
+            assert self._process
+            hit.update(found := processes.in_session(self._process.pid))
+            processes.kill(found, number)
+        return hit
+
+
+async def _until(pids: set[int], states: tuple[str, ...]) -> None:
+    """Wait until a signal has taken effect on all of them: on another core that is some ms later."""
+    deadline = time.monotonic() + _TAKES_EFFECT
+    while any(processes.state(pid) not in states for pid in pids) and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
 
 
 def say(text: str) -> None:

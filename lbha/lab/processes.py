@@ -75,6 +75,14 @@ def marked(directory: Path) -> list[int]:
     return found
 
 
+def state(pid: int) -> str:
+    """The letter of proc(5), such as R, S, T (stopped) or Z (zombie); empty when there is no such process."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal to each; those that are gone already are no error."""
     for pid in pids:

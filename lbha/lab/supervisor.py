@@ -96,7 +96,7 @@ class Supervisor:
         """SIGKILL and reap, so that no zombie is left where process 1 does not reap."""
         faults.calm()
         for keeper in self.keepers.values():
-            keeper.hold(signal.SIGKILL)
+            await keeper.hold(signal.SIGKILL)
         while any(keeper.pid for keeper in self.keepers.values()):
             await asyncio.sleep(0.01)
 

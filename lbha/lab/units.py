@@ -130,10 +130,10 @@ def _keepalived(node: LabNode) -> tuple[str, ...]:
         *("-r", f"{at}/vrrp.pid"),
         *("-c", f"{at}/checkers.pid"),
     ]
-    return _in_netns(node, ["sh", "-ec", _private_tmp(at), "sh", *keepalived])
+    return _in_netns(node, ["sh", "-ec", private_tmp(at), "sh", *keepalived])
 
 
-def _private_tmp(at: Path) -> str:
+def private_tmp(at: Path) -> str:
     """Shell text that puts AT/tmp in the place of /tmp, in the mount namespace that `ip netns exec` made.
 
     What the track scripts need stays visible when it lies in /tmp itself, as a fresh clone may.

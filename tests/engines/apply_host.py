@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lbha.haproxy import Haproxy
 from lbha.keepalived import Keepalived
+from lbha.lab.units import private_tmp
 from lbha.model import Paths
 
 PORT = 7000
@@ -165,12 +166,12 @@ class Host:
         """keepalived with a /tmp of its own, as a unit with PrivateTmp= has."""
         private = self.root / "tmp"
         private.mkdir(exist_ok=True)
+        conf, pid = self.paths.keepalived_conf, self.paths.keepalived_pid
         process = self.spawn(
-            "unshare", "-m", "sh", "-c",
-            f"mount --make-rprivate / && mount --bind {private} /tmp && exec keepalived --dont-fork "
-            f"--log-console --log-detail --use-file={self.paths.keepalived_conf} "
-            f"--pid={self.paths.keepalived_pid} --vrrp_pid={self.root}/vrrp.pid "
-            f"> {self.root}/keepalived.log 2>&1",
+            "unshare", "-m", "sh", "-ec", f"mount --make-rprivate /; {private_tmp(self.root)}", "sh",
+            "sh", "-c",
+            f"exec keepalived --dont-fork --log-console --log-detail --use-file={conf} --pid={pid} "
+            f"--vrrp_pid={self.root}/vrrp.pid > {self.root}/keepalived.log 2>&1",
         )  # fmt: skip
         wait_for(lambda: self.keepalived.running() is not None, "keepalived to answer")
         return process

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 from apply_host import ADDRESS, VIP, Host, wait_for
 
+from lbha.engine import digest_in
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+METRICS = '[metrics]\naddress = "127.0.0.1:8999"\n'
+"""With it haproxy's structure differs, not its servers alone."""
 
 
 @pytest.fixture
@@ -209,3 +215,113 @@ def test_applies_at_the_same_time_take_turns(host: Host) -> None:
     assert sum("haproxy: unchanged" in output for output in outputs) == 3
     assert time.monotonic() - start < 40
     assert len(list((host.state_dir / "history").iterdir())) == 2
+
+
+def test_a_file_changed_by_hand_comes_back_with_the_one_that_lay_beside_it(host: Host) -> None:
+    host.start()
+    beside = host.file("keepalived.conf")
+    edited = host.file("haproxy.cfg").replace("retries 3", "retries 4")
+    Path(host.paths.haproxy_cfg).write_text(edited)
+    host.configure((9001, 9003), "[failover]\nadvert_interval = 0.2\n")
+    assert host.apply().returncode == 0
+    assert host.rollback().returncode == 0
+    assert (host.file("haproxy.cfg"), host.file("keepalived.conf")) == (edited, beside)
+
+
+def test_a_rollback_after_an_interrupted_apply_goes_one_back(host: Host) -> None:
+    host.start()
+    host.configure((9001, 9003))
+    assert host.apply().returncode == 0
+    before = host.file("haproxy.cfg")
+    # A reload: servers alone are adjusted within 2 ms, too soon to be interrupted.
+    host.configure((9001, 9002, 9003), METRICS)
+    process = host.start_lbha("apply", "-c", str(host.toml))
+    wait_for(lambda: host.file("haproxy.cfg") != before, "the new file")
+    process.kill()
+    process.communicate()
+    assert host.rollback("--list").stdout.splitlines()[0].split()[1] == "pending"
+    assert host.rollback().returncode == 0
+    assert host.file("haproxy.cfg") == before
+
+
+@pytest.mark.parametrize("command", ["apply --force", "rollback"])
+def test_what_was_killed_while_held_is_completed(host: Host, command: str) -> None:
+    host.start()
+    old = host.file("haproxy.cfg"), host.file("keepalived.conf")
+    host.configure((9001, 9003), "[failover]\nadvert_interval = 0.2\n")
+    assert host.apply().returncode == 0
+    new = host.file("haproxy.cfg"), host.file("keepalived.conf")
+    assert host.rollback().returncode == 0
+    if command == "rollback":  # there and back again
+        assert host.rollback().returncode == 0
+        old, new = new, old
+    process = host.start_lbha(*command.split(), "-c", str(host.toml))
+    wait_for(lambda: host.file("haproxy.cfg") == new[0], "the new file")
+    process.kill()
+    process.communicate()
+    assert host.apply().returncode == 0
+    assert (host.file("haproxy.cfg"), host.file("keepalived.conf")) == new
+    for driver, text in zip((host.haproxy, host.keepalived), new, strict=True):
+        running = driver.running()
+        assert running is not None and running.digest == digest_in(text)
+    held = host.apply().stdout.startswith("held: ")
+    assert held == (command == "rollback")
+
+
+def test_ten_reloads_under_200_connections_a_second(host: Host) -> None:
+    host.start()
+    stop = host.client(200)
+    for number in range(10):
+        host.configure(extra="" if number % 2 else METRICS)
+        assert "haproxy: reloaded" in host.apply().stdout
+    seen = stop()
+    print(f"\nten reloads: {len(seen.failed)} of {seen.done} requests failed")
+    assert seen.done > 500 and seen.failed == []
+
+
+def _certificate(host: Host, name: str) -> None:
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "2", "-subj", f"/CN={name}", "-keyout", host.root / f"{name}-key.pem",
+         "-out", host.root / f"{name}.pem"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+
+def _kube(host: Host, name: str) -> None:
+    """lbha.toml with a kube-apiserver whose client certificate is `name`."""
+    host.configure()
+    pair = f'ca = "{host.root}/one.pem", cert = "{host.root}/{name}.pem", key = "{host.root}/{name}-key.pem"'
+    host.toml.write_text(
+        host.toml.read_text().replace(
+            "[paths]", f'[services.kube]\nkind = "kube-apiserver"\nport = 7001\ntls = {{ {pair} }}\n[paths]'
+        )
+    )
+
+
+def test_a_rollback_puts_the_certificates_of_then_back(host: Host) -> None:
+    for name in ("one", "two"):
+        _certificate(host, name)
+    _kube(host, "one")
+    assert host.apply().returncode == 0
+    host.start_haproxy()
+    bundle = host.state_dir / "tls/kube.pem"
+    first, worker = bundle.read_bytes(), host.worker()
+    _kube(host, "two")
+    assert "haproxy: reloaded" in host.apply().stdout and bundle.read_bytes() != first
+    (host.root / "two.pem").unlink()  # what is wrong now is no obstacle to going back
+    assert "haproxy: reloaded" in host.rollback().stdout
+    assert bundle.read_bytes() == first and host.worker() != worker
+
+
+def test_a_half_renewed_pair_is_refused_while_haproxy_is_stopped(host: Host) -> None:
+    for name in ("one", "two"):
+        _certificate(host, name)
+    _kube(host, "one")
+    assert host.apply().returncode == 0
+    bundle = host.state_dir / "tls/kube.pem"
+    good = bundle.read_bytes()
+    (host.root / "one.pem").write_bytes((host.root / "two.pem").read_bytes())
+    assert host.apply().returncode == 1
+    assert bundle.read_bytes() == good

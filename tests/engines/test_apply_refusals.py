@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from apply_host import VIP, Host
+from apply_host import VIP, Host, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -108,11 +108,59 @@ def test_a_configuration_that_does_not_start_is_rolled_back(host: Host) -> None:
     running = host.haproxy.running()
     assert running is not None and f"lbha-{running.digest}" in before
     assert host.rollback("--list").stdout == entries
-    assert json.loads(host.apply("--json").stdout)["result"] == "rolled back"
+    # Not tried again by the timer: each try would reload, and old workers with their watches would be ended.
+    worker = host.worker()
+    _refused(host.apply(), "was put back before (haproxy did not start", "--force")
+    assert host.worker() == worker
+    assert json.loads(host.apply("--json", "--force").stdout)["result"] == "rolled back"
     seen = stop()
     assert seen.done > 0 and seen.failed == []
     host.configure()
     assert host.apply().stdout.splitlines() == ["haproxy: unchanged", "keepalived: unchanged"]
+
+
+def test_what_a_killed_apply_laid_is_put_back_when_it_does_not_start() -> None:
+    """Killed between the rename and the way back: the next apply finds the bad file in its place already."""
+    host = Host()
+    try:
+        host.start()
+        good = host.file("haproxy.cfg")
+        _own_template(
+            host, lambda text: text.replace("    default_backend", "    bind unix@/none/x\n    default_backend")
+        )
+        process = host.start_lbha("apply", "-c", str(host.toml))
+        wait_for(lambda: host.file("haproxy.cfg") != good, "the bad file")
+        process.kill()
+        process.communicate()
+        assert "/none/x" in host.file("haproxy.cfg")
+        _refused(host.apply(), "haproxy did not start", "the files before are back and haproxy runs them")
+        assert host.file("haproxy.cfg") == good
+        assert not (host.state_dir / "history/pending").exists()
+    finally:
+        host.close()
+
+
+def test_a_keepalived_whose_pid_file_is_another(unharmed: Host) -> None:
+    text = unharmed.toml.read_text()
+    unharmed.toml.write_text(text.replace("keepalived.pid", "other.pid"))
+    _refused(unharmed.apply(), "keepalived runs", "other.pid does not name it", "[paths] keepalived_pid")
+
+
+def test_a_rollback_that_cannot_hold_is_none(host: Host) -> None:
+    """A full disk at the last write would leave it to the timer to undo the rollback."""
+    host.configure()
+    host.apply("--force")
+    host.configure((9001, 9003))
+    assert host.apply().returncode == 0
+    before = host.file("haproxy.cfg")
+    (host.state_dir / "held").mkdir()
+    try:
+        _refused(host.rollback(), "nothing was changed")
+    finally:
+        (host.state_dir / "held").rmdir()
+    assert host.file("haproxy.cfg") == before
+    host.configure()
+    assert host.apply().returncode == 0
 
 
 def test_a_missing_engine(unharmed: Host) -> None:

@@ -218,7 +218,7 @@ def test_a_certificate_that_does_not_fit_is_told_and_changes_nothing(etcd: Etcd,
     )
     for tls, told in (
         (f'ca = "{foreign}/ca.pem", cert = "{pki}/node.pem", key = "{pki}/node.key"', "verify failed"),
-        (f'cert = "{pki}/node.pem", key = "{pki}/node.key"', "verify failed"),
+        (f'cert = "{pki}/node.pem", key = "{pki}/node.key"', "set tls.ca"),
         (f'ca = "{pki}/ca.pem"', "no usable answer"),  # etcd demands a client certificate
         (f'ca = "{pki}/none.pem"', "tls.ca"),
         (f'ca = "{pki}/node.key"', "tls.ca"),

@@ -154,6 +154,17 @@ def test_a_server_that_is_down_stays_down_over_a_reload(daemon: Daemon) -> None:
     assert daemon.state_file.read_text() == "1\n"
 
 
+def test_a_state_that_cannot_be_saved_does_not_stop_a_reload(daemon: Daemon) -> None:
+    """As on a full disk."""
+    daemon.start(daemon.text("aaaaaaaaaaaa"))
+    beside = daemon.state_file.with_name(f".{daemon.state_file.name}.new")
+    beside.mkdir()  # nothing can be written there
+    daemon.reload(daemon.text("bbbbbbbbbbbb"))
+    after = daemon.driver.running()
+    assert after is not None and after.digest == "bbbbbbbbbbbb"
+    assert daemon.state_file.read_text() == "1\n"
+
+
 def test_a_server_that_moved_gets_its_new_port(daemon: Daemon) -> None:
     daemon.start(daemon.text("aaaaaaaaaaaa"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -263,5 +263,8 @@ def test_old_workers_are_told_of_and_their_stranded_sessions_end(host: Live) -> 
     host.admin.ask(f"set server web/{ADDRESS}:9005 health down")
     reaped = reaper.reap(host.paths)
     assert reaped.stranded == on_it > 0
-    assert [each.sessions for each in reaped.old_workers] == [20 - on_it]
+    wait_for(
+        lambda: [each.sessions for each in reaper.old_workers(host.paths)] == [20 - on_it],
+        "their sessions to end",
+    )
     assert cut(streams) == on_it

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from test_config_mistakes import MISTAKES, one_line
+
+from lbha.config import load
+from lbha.discovery import discover
 
 EACH_KIND = (
     "unknown-section", "unknown-check", "port-text", "section-list", "vip-name", "node-twice",
@@ -118,3 +123,32 @@ def test_show_prints_a_complete_file_that_means_the_same(smallest: str, tmp_path
     second.write_text(shown.stdout)
     assert lbha("config", "show", LBHA_CONFIG=str(second)).stdout == shown.stdout
     assert f'lbha = "{Path(sys.executable).parent.resolve() / "lbha"}"' in shown.stdout
+
+
+def test_a_full_disk_below_the_output_is_one_line(smallest: str, tmp_path: Path) -> None:
+    file = tmp_path / "lbha.toml"
+    file.write_text(smallest)
+    program = str(Path(sys.executable).parent / "lbha")
+    for words in (["config", "show"], ["render", "--node", "cp1"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [program, *words, "-c", str(file)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr.endswith("lbha: cannot write the output: No space left on device\n")
+        assert "Traceback" not in done.stderr
+
+
+def test_render_says_how_old_an_answer_is_and_leaves_it_as_it_is(smallest: str, tmp_path: Path) -> None:
+    file, env, memory = tmp_path / "lbha.toml", tmp_path / "etcd.env", tmp_path / "state" / "discovery"
+    file.write_text(
+        f'{smallest}backends = "etcd-env:{env}"\n[paths]\nstate_dir = "{tmp_path}/state"\nlbha = "/bin/true"\n'
+    )
+    env.write_text("ETCD_INITIAL_CLUSTER=a=http://10.0.0.11:2380\n")
+    command = ["render", "-c", str(file), "--node", "cp1"]
+    assert lbha(*command).returncode == 0
+    assert not memory.exists()
+    discover(load(file), memory)
+    env.unlink()
+    os.utime(memory / "etcd.json", (time.time() - 3600,) * 2)
+    assert re.search(r"No such file or directory; kept from 36\d\d s ago\n", lbha(*command).stderr)

@@ -111,6 +111,15 @@ def test_advertising_localhost_alone_leaves_the_peer_address(tmp_path: Path) -> 
     assert servers(pool(tmp_path, text)) == [("cp1", "10.0.0.11:2379"), ("cp2", "10.0.0.12:2379")]
 
 
+def test_the_others_have_the_port_of_the_url_that_is_used_whatever_stands_first(tmp_path: Path) -> None:
+    text = """
+        ETCD_NAME=a
+        ETCD_INITIAL_CLUSTER=a=http://10.0.0.11:2380,b=http://10.0.0.12:2380
+        ETCD_ADVERTISE_CLIENT_URLS=http://127.0.0.1:4001,http://10.0.0.11:12379
+    """
+    assert servers(pool(tmp_path, text)) == [("cp1", "10.0.0.11:12379"), ("cp2", "10.0.0.12:12379")]
+
+
 def test_a_nodes_name_needs_no_resolver(tmp_path: Path) -> None:
     text = "ETCD_INITIAL_CLUSTER=a=http://cp1:2380,b=http://CP2:2380"
     assert servers(pool(tmp_path, text)) == [("cp1", "10.0.0.11:2379"), ("cp2", "10.0.0.12:2379")]
@@ -135,6 +144,10 @@ def test_a_nodes_name_needs_no_resolver(tmp_path: Path) -> None:
         ("ETCD_INITIAL_CLUSTER=a=http://[fe80::1]:2380", "link-local"),
         ("ETCD_INITIAL_CLUSTER=a=http://10.0.0.11:2380#b=http://10.0.0.12:2380", "is not a URL"),
         ("ETCD_INITIAL_CLUSTER=a=http://10.0.0.11:2380,b=http://a..b:2380", "does not resolve"),
+        (
+            "ETCD_INITIAL_CLUSTER=a=http://10.0.0.11:2380,b=http://10.0.0.11:2380",
+            "members a and b are both at 10.0.0.11:2379",
+        ),
     ],
 )
 def test_an_unusable_file_is_one_line_and_no_smaller_pool(tmp_path: Path, text: str, told: str) -> None:

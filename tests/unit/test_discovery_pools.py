@@ -249,6 +249,13 @@ def test_a_member_with_several_urls_is_one_server(urls: list[str], chosen: str) 
     assert [str(each) for each in asyncio.run(voters(cluster(), body))] == [chosen]
 
 
+def test_two_members_at_one_endpoint_are_a_mistake_and_not_a_smaller_pool() -> None:
+    shared = "http://10.0.0.21:2379"
+    members = [member(shared, name="a"), member("http://10.0.0.22:2379", name="b"), member(shared, name="c")]
+    with pytest.raises(DiscoveryError, match=r"members a and c are both at 10\.0\.0\.21:2379"):
+        asyncio.run(voters(cluster(), json.dumps({"members": members}).encode()))
+
+
 def test_only_members_that_have_started_and_vote_are_servers() -> None:
     url = "http://10.0.0.21:2379"
     others = [member(), member(url, name=""), member(url, isLearner=True), {"ID": "1"}]
@@ -295,6 +302,38 @@ def test_an_answer_that_stays_the_same_is_not_written_again(tmp_path: Path) -> N
     assert ask(None, tmp_path, now=2005.0).age == pytest.approx(5.0, abs=0.001)
     ask([Endpoint("10.0.0.22", 2379)], tmp_path, now=2010.0)
     assert shown(ask(None, tmp_path, now=2011.0)) == ["10.0.0.22:2379"]
+
+
+def test_a_look_at_another_file_leaves_the_memory_alone(tmp_path: Path) -> None:
+    ask(FRESH, tmp_path, now=1000.0)
+    sources = {**SOURCES, "etcd-members": Script(True, [Endpoint("10.0.0.31", 2379)])}
+    looked = discover(cluster(name="staging"), tmp_path, keep=False, sources=sources)["etcd"]
+    assert shown(looked) == ["10.0.0.31:2379"]
+    assert (shown(ask(None, tmp_path, now=1007.0)), ask(None, tmp_path, now=1007.0).age) == (
+        ["10.0.0.21:2379"],
+        7.0,
+    )
+
+
+def test_a_slow_disk_costs_no_other_service_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = config.parse(
+        '[cluster]\nname = "slow"\nvip = "10.0.0.100"\n[nodes]\ncp1 = "10.0.0.11"\n'
+        '[services.a]\nkind = "etcd"\nport = 1\nbackends = "etcd-members"\n'
+        '[services.b]\nkind = "kube-apiserver"\nport = 2\nbackends = "kubernetes"\n'
+    )
+
+    @dataclass(frozen=True)
+    class Later(Script):
+        async def find(self, query: Query) -> Sequence[Endpoint]:
+            for _ in range(5):
+                await asyncio.sleep(0.01)
+            return await Script.find(self, query)
+
+    answer = [Endpoint("10.0.0.21", 1)]
+    sources = {**SOURCES, "etcd-members": Script(True, answer), "kubernetes": Later(True, answer)}
+    monkeypatch.setattr("os.fsync", lambda _: time.sleep(0.4))
+    pools = discover(whole, tmp_path, timeout=0.5, sources=sources)
+    assert [pool.error for pool in pools.values()] == [None, None]
 
 
 def test_a_clock_that_was_put_back_gives_no_negative_age(tmp_path: Path) -> None:

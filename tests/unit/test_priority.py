@@ -40,9 +40,11 @@ def test_a_holder_is_never_evicted_by_preference(nodes: int, services: int) -> N
 def test_with_failback_the_preferred_node_takes_the_vip_back(nodes: int, services: int) -> None:
     sizes = terms(nodes, services, failback=True)
     assert sizes.holder == 0
-    ranks = [effective(sizes, index, (True,) * services, False) for index in range(nodes)]
-    assert ranks == sorted(ranks, reverse=True)
-    assert len(set(ranks)) == nodes
+    for states in product(product((True, False), repeat=services), repeat=min(nodes, 3)):
+        local = [*states, *([(True,) * services] * (nodes - len(states)))]
+        ranks = [effective(sizes, index, local[index], False) for index in range(nodes)]
+        assert ranks == sorted(ranks, reverse=True), "a sick local backend prefers, it never evicts"
+        assert len(set(ranks)) == nodes
 
 
 @pytest.mark.parametrize("nodes", range(1, 33))

@@ -151,3 +151,26 @@ def test_the_local_backend_is_found_by_any_address_of_the_node(cluster: Cluster)
     node = replace(cluster.nodes[0], addresses=("10.0.0.11", "fd00::11"))
     pool = Pool("etcd", (Backend("x", Endpoint("10.0.0.12", 1)), Backend("y", Endpoint("fd00::11", 2))))
     assert local_backend(node, pool) == Endpoint("fd00::11", 2)
+
+
+@pytest.mark.parametrize("laid", [None, "haproxy.cfg.j2"])
+def test_templates_of_the_operator_that_nobody_would_read_are_refused(
+    cluster: Cluster, own_nodes: Pooling, tmp_path: Path, laid: str | None
+) -> None:
+    """Jinja2 passes over them in silence, and the engines would get lbha's own templates."""
+    directory = tmp_path / "own"
+    if laid:
+        directory.mkdir()
+        (directory / laid).write_text("# in the wrong place")
+    own = replace(cluster, templates=str(directory))
+    with pytest.raises(RenderError, match=r"templates\.directory .* holds neither haproxy/haproxy\.cfg\.j2"):
+        render(own, own.nodes[0], own_nodes(own), "eth0")
+
+
+def test_a_restarted_keepalived_waits_until_the_new_holder_counts(smallest: str, own_nodes: Pooling) -> None:
+    def text(toml: str) -> str:
+        cluster = parse(toml)
+        return render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0").files["keepalived.conf"]
+
+    assert "  vrrp_startup_delay 4\n" in text(smallest + "[health]\ninterval = 3\n")
+    assert "vrrp_startup_delay" not in text(smallest + "[failover]\nfailback = true\n")
