@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lbha.errors import EngineError
+from lbha.live import Server
 
 _SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DIGEST = re.compile(r"^\s*(?:description|router_id)\s+lbha-([0-9a-f]{12})\s*$", re.MULTILINE)
@@ -21,11 +22,13 @@ _DIGEST = re.compile(r"^\s*(?:description|router_id)\s+lbha-([0-9a-f]{12})\s*$",
 class Running:
     """A daemon that answers: its process (haproxy: the worker) and the digest of the file that it runs.
 
-    `digest` is None when the daemon runs a file that does not carry one, such as an operator's own.
+    `digest` is None when the daemon runs a file that does not carry one, such as an operator's own. `servers`
+    are haproxy's, which its digest leaves out.
     """
 
     pid: int
     digest: str | None
+    servers: tuple[Server, ...] = field(default=(), compare=False)
 
 
 class Engine(Protocol):
@@ -45,6 +48,15 @@ class Engine(Protocol):
 
     def running(self) -> Running | None:
         """What runs now; None when no daemon does. EngineError when one does but cannot be driven."""
+
+    def runs(self, running: Running, text: str) -> bool:
+        """Whether it runs `text`, which carries a digest."""
+
+    def adjustable(self, running: Running, text: str) -> bool:
+        """Whether it can come to run `text` without a reload."""
+
+    def adjust(self, text: str) -> bool:
+        """Make the daemon run `text`, which lies in its place, without a reload. False when that cannot be."""
 
     def reload(self, text: str) -> None:
         """Make the daemon run `text`, which lies in its place; returns when it does. EngineError otherwise."""

@@ -6,15 +6,16 @@ import contextlib
 import errno
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from lbha import engine, files, haproxy_text
+from lbha import adjust, engine, files, haproxy_text, live, overrides
 from lbha.engine import Deadline, Running
 from lbha.errors import EngineError
 from lbha.haproxy_socket import NotListening, Socket, fields
 from lbha.haproxy_text import Bind
+from lbha.live import Command
 from lbha.model import Paths
 
 RELOAD_TIMEOUT = 20.0
@@ -51,7 +52,8 @@ class Haproxy:
     def __init__(self, paths: Paths) -> None:
         self._admin = Socket(paths.haproxy_socket)
         self._master = Socket(paths.haproxy_master_socket)
-        self._state_file = Path(paths.state_dir) / "haproxy.state"
+        self._state_dir = Path(paths.state_dir)
+        self._state_file = self._state_dir / "haproxy.state"
 
     def version(self) -> str:
         """The installed version. EngineError when haproxy is not installed."""
@@ -92,13 +94,37 @@ class Haproxy:
                 return None
             if processes is not None:
                 # No admin socket at that path: another configuration runs, or none yet.
-                return info or Running(processes.worker or 0, None)
+                if info is None:
+                    return Running(processes.worker or 0, None)
+                return replace(info, servers=adjust.servers(self._admin) if info.digest else ())
             if not deadline.wait(0.05):
                 raise EngineError(
                     f"haproxy answers on {self._admin.path} but has no master socket at "
                     f"{self._master.path}, so it cannot be reloaded; run it with -W -S {self._master.path} "
                     "(Debian's unit does), or set [paths] haproxy_master_socket"
                 )
+
+    def runs(self, running: Running, text: str) -> bool:
+        """By the digest of its structure, and by its servers one by one."""
+        return running.digest == engine.digest_in(text) and self._commands(running, text) == []
+
+    def adjustable(self, running: Running, text: str) -> bool:
+        """Whether it runs the structure of `text`, and slots are free for its new servers."""
+        return running.digest == engine.digest_in(text) and self._commands(running, text) is not None
+
+    def adjust(self, text: str) -> bool:
+        """Through the admin socket (`lbha.adjust`). False when the structure differs, or on any surprise."""
+        digest = engine.digest_in(text)
+        try:
+            info = self._info()
+            if digest is None or info is None or info.digest != digest:
+                return False
+            return adjust.converge(self._admin, text, overrides.read(self._state_dir))
+        except EngineError:
+            return False  # a reload says why
+
+    def _commands(self, running: Running, text: str) -> list[Command] | None:
+        return live.commands(text, running.servers, overrides.read(self._state_dir))
 
     def info(self, timeout: float = 3.0) -> dict[str, str]:
         """`show info`, names in lower case. NotListening or EngineError when it does not answer."""
@@ -115,8 +141,9 @@ class Haproxy:
             state = self._admin.ask("show servers state")
         except NotListening:
             state = ""
+        saved = live.state_for(text, state, overrides.read(self._state_dir))
         with contextlib.suppress(OSError):
-            files.write(self._state_file, haproxy_text.state_for(text, state).encode(), files.PRIVATE)
+            files.write(self._state_file, saved.encode(), files.PRIVATE)
 
     def forget_state(self) -> None:
         """Leave a state file that says nothing."""
@@ -140,7 +167,10 @@ class Haproxy:
             if answer.startswith("Success=0"):
                 raise EngineError(f"haproxy did not start with it: {_reason(answer)}")
             worker = self._new_worker(before, deadline)
-            self._verify(worker, engine.digest_in(text), deadline)
+            digest = engine.digest_in(text)
+            self._verify(worker, digest, deadline)
+            if digest and not adjust.converge(self._admin, text, overrides.read(self._state_dir)):
+                raise EngineError("haproxy runs it, but not with its servers; see: lbha apply --dry-run")
         finally:
             self.forget_state()
 

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from lbha.model import Endpoint
 
 EMPTY_STATE = "1\n"
 """A state file that says nothing. haproxy warns about a missing one, and about an empty one."""
 
-_ADDRESS, _PORT = 4, 18
-"""Columns of `show servers state` (management.txt, 9.3)."""
+SLOT = "_slot"
+"""How the name of a prepared spare server begins (`lbha.live`): no node's name and no address can."""
+
+_SECTIONS = frozenset(
+    (
+        *("global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist", "cache"),
+        *("mailers", "program", "ring", "log-forward", "http-errors", "fcgi-app"),
+    )
+)
+"""Words that begin a section (configuration.txt): `server` means other things in some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +74,33 @@ def servers(text: str) -> dict[tuple[str, str], Endpoint]:
     return found
 
 
-def state_for(text: str, state: str) -> str:
-    """The part of `show servers state` that still holds for the configuration `text`.
+def pools(text: str) -> dict[str, dict[str, Endpoint]]:
+    """backend -> server -> where it is, of the backends whose servers can be changed while haproxy runs.
 
-    haproxy takes a server's address and port from the state file, not from the configuration (measured on
-    2.6.12): a server that moved keeps its old port. Such servers are left out, and start as new ones.
+    A server line that says more than a name and a literal address is part of the structure: an operator's own
+    template may say anything there, and a backend with such a line, or with a `server-template` that is
+    not ours, is left to reloads.
     """
-    wanted = servers(text)
-    kept: list[str] = []
-    for line in state.splitlines():
-        words = line.split()
-        if line.startswith("#") or len(words) == 1:
-            kept.append(line)
-        elif len(words) > _PORT and words[_PORT].isdigit():
-            now = wanted.get((words[1], words[3]))
-            if now is not None and now == Endpoint(words[_ADDRESS], int(words[_PORT])):
-                kept.append(line)
-    # haproxy refuses a state file without a final newline.
-    return "\n".join(kept) + "\n" if kept else EMPTY_STATE
+    found: dict[str, dict[str, Endpoint]] = {}
+    fixed: set[str] = set()
+    section = ""
+    for words in _lines(text):
+        if words[0] in _SECTIONS:
+            section = words[1] if words[0] in ("backend", "listen") and words[1:] else ""
+        elif words[0] == "server-template" and words[1:2] != [SLOT]:
+            fixed.add(section)
+        elif words[0] == "server" and section:
+            endpoint = _plain(words)
+            if endpoint is None:
+                fixed.add(section)
+            else:
+                found.setdefault(section, {})[words[1]] = endpoint
+    return {backend: pool for backend, pool in found.items() if backend not in fixed}
+
+
+def structure(text: str) -> str:
+    """All of it but the servers that can be changed while haproxy runs."""
+    return "\n".join(line for line in text.splitlines() if _plain(line.split()) is None)
 
 
 def _lines(text: str) -> Iterator[list[str]]:
@@ -90,6 +108,15 @@ def _lines(text: str) -> Iterator[list[str]]:
         words = line.split()
         if words and not words[0].startswith("#"):
             yield words
+
+
+def _plain(words: list[str]) -> Endpoint | None:
+    """Where a server is whose line says nothing else: `server NAME ADDRESS:PORT`, as haproxy shows it."""
+    found = endpoint_of(words[2]) if len(words) == 3 and words[0] == "server" else None
+    try:
+        return found and Endpoint(str(ip_address(found.address)), found.port)
+    except ValueError:
+        return None
 
 
 def endpoint_of(word: str) -> Endpoint | None:

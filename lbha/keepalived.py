@@ -111,6 +111,18 @@ class Keepalived:
         router_id = self._dump(pid, _DATA, "keepalived.data", _router_id, Deadline(_DUMP_TIMEOUT))
         return Running(pid, _digest(router_id))
 
+    def runs(self, running: Running, text: str) -> bool:
+        """By its digest."""
+        return running.digest == engine.digest_in(text)
+
+    def adjustable(self, running: Running, text: str) -> bool:
+        """Never: every change is a reload."""
+        return False
+
+    def adjust(self, text: str) -> bool:
+        """Never."""
+        return False
+
     def state(self) -> tuple[Instance, ...] | None:
         """The VRRP instances as keepalived has them; None when it does not run. EngineError when frozen."""
         pid = self.pid()

@@ -205,7 +205,8 @@ class Rendered:
     """One node's files by name (`haproxy.cfg`, `keepalived.conf`), and the digest that each one carries.
 
     A digest (12 hex digits) lets the running daemon prove which file it runs: haproxy shows it as
-    `Description` in `show info`, keepalived as `Router ID` in its data dump.
+    `Description` in `show info`, keepalived as `Router ID` in its data dump. haproxy.cfg's is that of its
+    structure, without the servers: those are proved one by one (`lbha.live`).
     """
 
     files: Mapping[str, str]

@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 
+from lbha import haproxy_text, live
 from lbha.errors import RenderError
 from lbha.model import Backend, Cluster, Endpoint, Kind, Mode, Node, Paths, Pool, Pools, Rendered, Service
 from lbha.priority import agent_terms, terms
@@ -114,6 +115,7 @@ def render(
         ),
         "state_file": state_file(cluster.paths) if load_state else None,
         "real_time": real_time,
+        "slots": f"{haproxy_text.SLOT} 1-{live.SLOTS}",
         "digest": _DIGEST,
     }
     environment = _environment(cluster.templates)
@@ -121,7 +123,9 @@ def render(
     digests: dict[str, str] = {}
     for name, template in FILES.items():
         text = _render_one(environment, template, context)
-        digests[name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+        # A running haproxy changes its servers without a reload, so its digest stands for all the rest.
+        fixed = haproxy_text.structure(text) if name == "haproxy.cfg" else text
+        digests[name] = hashlib.sha256(fixed.encode()).hexdigest()[:12]
         files[name] = text.replace(_DIGEST, f"lbha-{digests[name]}")
     return Rendered(files, digests)
 

@@ -48,7 +48,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of one engine. `action`: "unchanged", "laid" (it does not run), "reloaded"; `ms` of that."""
+    """What became of one engine, in `ms`.
+
+    `action`: "unchanged", "laid" (it does not run), "adjusted" (haproxy, without a reload), "reloaded".
+    """
 
     engine: str
     action: str
@@ -62,7 +65,8 @@ class Step:
 class Plan:
     """What a transaction will do, from one look at disk, history and daemons.
 
-    `good` is what to put back: what is on disk, but for files that a killed apply left unproven.
+    `good` is what to put back: what is on disk, but for files that a killed apply left unproven. `tell` says
+    how an engine will come to run its file: "adjusted" or "reloaded".
     """
 
     wanted: Wanted
@@ -71,7 +75,7 @@ class Plan:
     beside_on_disk: Mapping[Path, bytes | None]
     running: Mapping[str, Running | None]
     lay: frozenset[str]
-    reload: frozenset[str]
+    tell: Mapping[str, str]
     found: Mapping[str, bytes]
     newest: Entry | None
     pending: Entry | None
@@ -79,7 +83,7 @@ class Plan:
     @property
     def idle(self) -> bool:
         """Nothing to lay, nothing beside it that has not been proved, and nobody to tell."""
-        return not self.lay and not self.reload and self.beside_on_disk == self.wanted.beside
+        return not self.lay and not self.tell and self.beside_on_disk == self.wanted.beside
 
 
 class Transaction:
@@ -120,16 +124,18 @@ class Transaction:
             data is not None and all(data != entry.files.get(name) for entry in known)
             for name, data in on_disk.items()
         )
-        reload = set()
+        tell: dict[str, str] = {}
         for each in self._engines:
             now = running[each.name]
             if now is None or each.file not in wanted.files:
                 continue
-            digest = engine.digest_in(_text(wanted.files[each.file]))
-            stale = now.digest != digest if digest else each.file in unproven
+            text = _text(wanted.files[each.file])
+            digest = engine.digest_in(text)
+            stale = not each.runs(now, text) if digest else each.file in unproven
             rotated = each.name == "haproxy" and newest is not None and _rotated(newest.manifest, wanted)
             if each.file in lay or stale or rotated:
-                reload.add(each.name)
+                live = digest and not rotated and each.adjustable(now, text)
+                tell[each.name] = "adjusted" if live else "reloaded"
         return Plan(
             wanted=wanted,
             on_disk=on_disk,
@@ -137,7 +143,7 @@ class Transaction:
             beside_on_disk={path: files.read(path) for path in wanted.beside},
             running=running,
             lay=frozenset(lay),
-            reload=frozenset(reload),
+            tell=tell,
             # Both, or a rollback would put one back beside another that was not there with it.
             found={name: data for name, data in good.items() if data is not None} if unknown else {},
             newest=newest,
@@ -177,15 +183,16 @@ class Transaction:
             self.history.commit()
         self.history.begin(plan.wanted.files, plan.wanted.manifest)
         told: list[Engine] = []
-        took: dict[str, float] = {}
+        done: dict[str, tuple[str, float]] = {}
         try:
             self._lay(plan)
             for each in self._engines:
-                if each.name in plan.reload:
+                if each.name in plan.tell:
                     told.append(each)
                     start = time.perf_counter()
-                    each.reload(_text(plan.wanted.files[each.file]))
-                    took[each.name] = (time.perf_counter() - start) * 1000
+                    text = _text(plan.wanted.files[each.file])
+                    action = _tell(each, text, adjust=plan.tell[each.name] == "adjusted")
+                    done[each.name] = action, (time.perf_counter() - start) * 1000
         except (OSError, LbhaError) as error:
             self._put_back(plan, told, engine.one_line(error))
         same_files = (
@@ -197,22 +204,24 @@ class Transaction:
         # It runs: books that cannot be closed are no failure, and the pending entry tells the next run.
         with contextlib.suppress(OSError):
             self.history.commit(replace=same_files)
-        return self.steps(plan, took)
+        return self.steps(plan, done)
 
-    def steps(self, plan: Plan, took: Mapping[str, float] | None = None) -> tuple[Step, ...]:
-        """What was done (`took`: ms of each reload), or what the plan would do."""
+    def steps(self, plan: Plan, done: Mapping[str, tuple[str, float]] | None = None) -> tuple[Step, ...]:
+        """What was done (`done`: how each engine was told, in how many ms), or what the plan would do."""
         steps = []
         for each in self._engines:
             data = plan.wanted.files.get(each.file)
             running = plan.running[each.name]
             action = "unchanged"
-            if each.name in plan.reload:
-                action = "reloaded"
+            ms = None
+            if done and each.name in done:
+                action, ms = done[each.name]
+            elif each.name in plan.tell:
+                action = plan.tell[each.name]
             elif each.file in plan.lay:
                 action = "laid"
             digest = engine.digest_in(_text(data)) if data is not None else None
             path = str(self._targets[each.file])
-            ms = took.get(each.name) if took else None
             steps.append(Step(each.name, action, path, running is not None, digest, ms))
         return tuple(steps)
 
@@ -265,7 +274,7 @@ class Transaction:
             if good is None:
                 continue
             try:
-                each.reload(_text(good))
+                _tell(each, _text(good), adjust=plan.tell[each.name] == "adjusted")
             except (OSError, EngineError) as error:
                 problems.append(engine.one_line(error))
         if problems:
@@ -277,6 +286,14 @@ class Transaction:
             message = f"{reason}; the files before are back and {names} runs them"
             raise RolledBackError(message, reason) from None
         raise ApplyError(f"{reason}; nothing was changed") from None
+
+
+def _tell(each: Engine, text: str, *, adjust: bool) -> str:
+    """Make it run what lies in its place, without a reload where `adjust` allows it; how that was done."""
+    if adjust and each.adjust(text):
+        return "adjusted"
+    each.reload(text)
+    return "reloaded"
 
 
 def _rotated(manifest: Manifest, wanted: Wanted) -> bool:

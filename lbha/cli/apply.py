@@ -89,10 +89,12 @@ def _engine_line(step: Step, *, planned: bool) -> str:
     if step.action == "laid":
         will = "would read" if planned else "will read"
         return f"{step.engine} is not running: it {will} {step.path} when it starts"
+    adjusted = step.action == "adjusted"
     if planned:
-        return f"{step.engine}: would reload"
+        return f"{step.engine}: would {'adjust its servers, no reload' if adjusted else 'reload'}"
     took = f" in {step.ms:.0f} ms" if step.ms is not None else ""
-    return f"{step.engine}: reloaded{took}, runs {step.digest or step.path}"
+    how = ", no reload" if adjusted else ""
+    return f"{step.engine}: {step.action}{took}{how}, runs {step.digest or step.path}"
 
 
 def failed(error: LbhaError, as_json: bool) -> int:

@@ -6,12 +6,14 @@ import csv
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from lbha.errors import EngineError, LabError
 from lbha.haproxy_socket import Socket
+from lbha.haproxy_text import SLOT
 from lbha.keepalived import Keepalived
 from lbha.lab import wire
 from lbha.lab.control import Fault, Reply, Report, UnitReport, UnitState, ask
@@ -227,8 +229,18 @@ def _servers(node: LabNode) -> tuple[ServerStatus, ...] | None:
         answer = Socket(node.directory / "admin.sock").ask("show stat", _HAPROXY_TIMEOUT)
     except EngineError:
         return None
+    return server_rows(answer)
+
+
+def server_rows(answer: str) -> tuple[ServerStatus, ...]:
+    """The servers in an answer to `show stat`, without empty slots."""
     return tuple(
-        ServerStatus(row["# pxname"], row["svname"], row["status"], row["check_status"])
+        ServerStatus(row["# pxname"], _name(row), row["status"], row["check_status"])
         for row in csv.DictReader(answer.splitlines())
-        if row["type"] == _SERVER
+        if row["type"] == _SERVER and not (row["svname"].startswith(SLOT) and row["status"] == "MAINT")
     )
+
+
+def _name(row: Mapping[str, str]) -> str:
+    """A server's name; its address where it lives in a slot, whose name says nothing."""
+    return row["addr"] if row["svname"].startswith(SLOT) else row["svname"]

@@ -17,7 +17,8 @@ from lbha import engine, files, track_script
 from lbha.apply import PoolChange, Report
 from lbha.cli.apply import lines
 from lbha.errors import ApplyError, EngineError
-from lbha.haproxy_text import EMPTY_STATE, Bind, binds, needed_directories, servers, state_for
+from lbha.haproxy_text import EMPTY_STATE, Bind, binds, needed_directories, servers
+from lbha.live import state_for
 from lbha.model import Cluster, Endpoint
 from lbha.render import render
 from lbha.transaction import Step
@@ -62,10 +63,10 @@ def test_directories_that_haproxy_needs() -> None:
 
 
 def test_state_keeps_servers_that_stayed_and_drops_moved_and_unknown_ones() -> None:
-    kept = state_for(CFG, STATE)
+    kept = state_for(CFG, STATE, {})
     assert kept.endswith("\n")
     assert [line.split()[1:4] for line in kept.splitlines()[2:]] == [["b", "1", "s1"]]
-    assert state_for(CFG, "") == EMPTY_STATE
+    assert state_for(CFG, "", {}) == EMPTY_STATE
 
 
 @given(st.text(), st.text())
@@ -73,7 +74,7 @@ def test_any_text_is_survived(text: str, state: str) -> None:
     binds(text)
     needed_directories(text)
     servers(text)
-    assert state_for(text, state).endswith("\n")
+    assert state_for(text, state, {}).endswith("\n")
 
 
 def test_the_rendered_files_are_understood(smallest: str, own_nodes: object) -> None:
@@ -190,6 +191,9 @@ def test_lines_say_what_was_done() -> None:
         "haproxy: reloaded in 41 ms, runs 3f2a91c0d4e5",
         "keepalived: unchanged",
     ]
+    live = (Step("haproxy", "adjusted", "/etc/haproxy/haproxy.cfg", True, "3f2a91c0d4e5", 2.6),)
+    assert lines(Report("applied", live)) == ["haproxy: adjusted in 3 ms, no reload, runs 3f2a91c0d4e5"]
+    assert lines(Report("planned", live)) == ["haproxy: would adjust its servers, no reload"]
     laid = (Step("haproxy", "laid", "/etc/haproxy/haproxy.cfg", False, "3f2a91c0d4e5"),)
     assert lines(Report("applied", laid)) == [
         "haproxy is not running: it will read /etc/haproxy/haproxy.cfg when it starts"

@@ -17,7 +17,7 @@ from lbha import config
 from lbha.errors import LabError
 from lbha.lab import control, design, drill, faults, files, lab, spec, status, units, wire
 from lbha.lab.control import UnitReport, UnitState
-from lbha.lab.status import LabStatus, MemberStatus, NodeStatus, ServerStatus, VrrpStatus
+from lbha.lab.status import LabStatus, MemberStatus, NodeStatus, ServerStatus, VrrpStatus, server_rows
 
 
 def made(count: int = 3, setup: str = "lbha-script", directory: Path = Path("/run/lbha-lab/x")) -> spec.LabSpec:
@@ -232,3 +232,17 @@ def test_without_root_it_is_one_line(argv: list[str]) -> None:
         argv = [sys.executable, "-m", "lbha", *argv]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1 and "root" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_slot_shows_as_the_address_that_it_carries_and_an_empty_one_not_at_all() -> None:
+    answer = (
+        "# pxname,svname,status,type,check_status,addr\n"
+        "etcd,BACKEND,UP,1,,\n"
+        "etcd,cp1,UP,2,L7OK,10.0.0.11:2379\n"
+        "etcd,_slot1,UP,2,L7OK,10.0.0.14:2379\n"
+        "etcd,_slot2,MAINT,2,,127.0.0.1:1\n"
+    )
+    assert server_rows(answer) == (
+        ServerStatus("etcd", "cp1", "UP", "L7OK"),
+        ServerStatus("etcd", "10.0.0.14:2379", "UP", "L7OK"),
+    )

@@ -28,13 +28,18 @@ def test_equal_input_gives_equal_bytes(cluster: Cluster, own_nodes: Pooling) -> 
     assert first == second
 
 
-def test_the_digest_changes_with_the_text_and_stands_in_it(cluster: Cluster, own_nodes: Pooling) -> None:
+def test_the_digest_changes_with_the_structure_and_stands_in_it(cluster: Cluster, own_nodes: Pooling) -> None:
     one = render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0")
-    other = render(cluster, cluster.nodes[0], own_nodes(cluster, extra=1), "eth0")
+    faster = tuple(replace(each, check=replace(each.check, interval=0.3)) for each in cluster.services)
+    other = render(replace(cluster, services=faster), cluster.nodes[0], own_nodes(cluster), "eth0")
     assert f"description lbha-{one.digests['haproxy.cfg']}\n" in one.files["haproxy.cfg"]
     assert f"router_id lbha-{one.digests['keepalived.conf']}\n" in one.files["keepalived.conf"]
     assert one.digests["haproxy.cfg"] != other.digests["haproxy.cfg"]
     assert one.files["keepalived.conf"] == other.files["keepalived.conf"]
+    # Servers go live without a reload, so a digest that counted them would never be shown.
+    more = render(cluster, cluster.nodes[0], own_nodes(cluster, extra=1), "eth0")
+    assert one.digests["haproxy.cfg"] == more.digests["haproxy.cfg"]
+    assert one.files["haproxy.cfg"] != more.files["haproxy.cfg"]
 
 
 def test_base_priorities_are_distinct_and_follow_the_file(cluster: Cluster, own_nodes: Pooling) -> None:
