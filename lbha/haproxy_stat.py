@@ -6,10 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 
 from lbha.facts import Server
-from lbha.haproxy_text import endpoint_of
-
-SPARE = "spare"
-"""How the names of prepared slots begin; one that carries no server is not shown."""
+from lbha.haproxy_text import SLOT, endpoint_of
 
 
 def live_servers(table: str, services: Iterable[str]) -> dict[str, int]:
@@ -29,13 +26,15 @@ def servers(table: str, services: Iterable[str], now: float) -> tuple[Server, ..
         endpoint = endpoint_of(row["addr"])
         if row["pxname"] not in wanted or row["type"] != "2" or endpoint is None:
             continue
-        if row["svname"].startswith(SPARE) and row["status"].startswith("MAINT"):
-            continue
+        slot = row["svname"].startswith(SLOT)
+        if slot and row["status"].startswith("MAINT"):
+            continue  # It carries no server.
         seconds = int(row["lastchg"]) if row["lastchg"].isdigit() else 0
         found.append(
             Server(
                 service=row["pxname"],
-                name=row["svname"],
+                # A server that came live has its own name only after the next reload.
+                name=row["addr"] if slot else row["svname"],
                 endpoint=endpoint,
                 status=row["status"],
                 reason=_reason(row),

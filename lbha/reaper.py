@@ -16,6 +16,7 @@ from pathlib import Path
 from lbha import adjust, engine, files, live
 from lbha.engine import Deadline
 from lbha.errors import ApplyError, EngineError
+from lbha.facts import OldWorker
 from lbha.haproxy import Haproxy
 from lbha.haproxy_socket import Socket
 from lbha.live import Command, Server
@@ -42,15 +43,6 @@ class Session:
     pointer: str
     backend: str
     server: str
-
-
-@dataclass(frozen=True, slots=True)
-class OldWorker:
-    """A worker that a reload left behind, as old as `age` s, with sessions that it still carries."""
-
-    pid: int
-    age: int
-    sessions: int
 
 
 @dataclass(frozen=True, slots=True)

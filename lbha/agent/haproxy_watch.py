@@ -70,6 +70,29 @@ class _Talk(asyncio.Protocol):
         return self.answer
 
 
+class Lag:
+    """How late the loop was at worst (s): in this minute and the one before."""
+
+    def __init__(self) -> None:
+        self._minute, self._now, self._before = 0, 0.0, 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more time that it was late."""
+        self._turn()
+        self._now = max(self._now, seconds)
+
+    def worst(self) -> float:
+        """The worst."""
+        self._turn()
+        return max(self._now, self._before)
+
+    def _turn(self) -> None:
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._before = self._now if minute == self._minute + 1 else 0.0
+            self._minute, self._now = minute, 0.0
+
+
 class _Gone(Exception):
     """Nobody is there; the text says why."""
 
@@ -92,7 +115,7 @@ class HaproxyWatch:
         checked: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.facts = HaproxyFacts()
-        self.lag = 0.0
+        self.lag = Lag()
         self._path, self._services = path, tuple(services)
         self._changed, self._checked = changed, checked
         self._look_at_servers = 0.0
@@ -161,7 +184,7 @@ class HaproxyWatch:
             due = max(due + INTERVAL, loop.time())
             # Either the next question is due, or the connection ends.
             await asyncio.wait({talk.ended}, timeout=due - loop.time())
-            self.lag = max(self.lag, loop.time() - due)
+            self.lag.add(loop.time() - due)
             if talk.ended.done():
                 raise ConnectionResetError
 
@@ -173,7 +196,7 @@ class HaproxyWatch:
             before = loop.time()
             await asyncio.wait({answer}, timeout=DEADLINE)
             late = loop.time() - before - DEADLINE
-            self.lag = max(self.lag, late)
+            self.lag.add(late)
             if answer.done():
                 break
             if late > LATE and patient:

@@ -11,23 +11,37 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from lbha import trackers
+import lbha
+from lbha import drain, trackers
+from lbha.agent.api import Local, Remote
 from lbha.agent.etcd_watch import EtcdWatch
+from lbha.agent.events import Events
 from lbha.agent.follow import Changed, Follower
 from lbha.agent.haproxy_watch import HaproxyWatch
+from lbha.agent.metrics import Counters
 from lbha.agent.notify import Notifier
+from lbha.agent.peer_tls import Certificates
+from lbha.agent.peers import PeerWatch
+from lbha.agent.reap import Reap
 from lbha.agent.stale_vip import StaleVip
+from lbha.agent.told import told
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
-from lbha.facts import Applied, Decision, Observation
+from lbha.errors import LbhaError
+from lbha.facts import Applied, Decision, Drain, Observation, Report, Status
 from lbha.health import Health, Settled, judge
 from lbha.keepalived import Keepalived
+from lbha.known import known
 from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
+from lbha.servers import set_server_state
 from lbha.trackers import Trackers
 
 TICK = 0.2
 """Seconds: the slowest that the loop notices that time has passed."""
+
+TELL_EVERY = 1.0
+"""Seconds between two looks for what became different, besides those that a decision causes."""
 
 _LOG = logging.getLogger("lbha")
 
@@ -41,7 +55,7 @@ class Stopped(Exception):
 
 
 class Agent:
-    """One node's agent, for as long as lbha.toml says the same."""
+    """One node's agent, for as long as lbha.toml says the same. `before` is the one that it follows on."""
 
     def __init__(
         self,
@@ -50,42 +64,59 @@ class Agent:
         config_file: Path,
         load: Callable[[], Cluster],
         notifier: Notifier,
-        health: Health | None = None,
+        before: Agent | None = None,
     ) -> None:
-        run_dir = Path(cluster.paths.run_dir)
-        self.cluster, self.node = cluster, node
-        self.health = health
+        paths, run_dir = cluster.paths, Path(cluster.paths.run_dir)
+        state_dir = Path(paths.state_dir)
+        same_services = before is not None and before.cluster.services == cluster.services
+        self.cluster: Cluster = cluster
+        self.node: Node = node
+        self.health: Health | None = before.health if before and same_services else None
         self.decision: Decision | None = None
-        self.applied: Applied | None = None
+        self.applied: Applied | None = before.applied if before else None
+        self.counters: Counters = before.counters if before else Counters()
+        self.events = Events(state_dir / "events.jsonl")
+        self._told: Status | None = before._told if before else None
+        self._tell_at = 0.0
         self._notifier = notifier
-        self._started = time.time()
+        self._started: float = before._started if before else time.time()
         self._considered = 0.0
         self._sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
         self._index = cluster.nodes.index(node)
         self._trackers = Trackers(run_dir)
         quarantine = cluster.health.quarantine if self._trackers.first_since_boot else 0.0
         self._quarantined_until = time.monotonic() + quarantine
+        self._drain, problem = drain.load(state_dir, time.time())
+        if problem:
+            _LOG.warning("%s", problem)
+        keepalived = Keepalived(paths)
         names = [service.name for service in cluster.services]
-        self.haproxy = HaproxyWatch(cluster.paths.haproxy_socket, names, self.consider)
+        self.haproxy = HaproxyWatch(paths.haproxy_socket, names, self.consider, self.counters.checked)
         self.vip = VipWatch(cluster.vips[0], self.consider)
-        keepalived = Keepalived(cluster.paths)
         self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
-        self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, _LOG.warning)
+        self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, self._on_stale)
         self.etcd = [
             EtcdWatch(service, partial(self._members, service.name), self.consider)
             for service in cluster.services
             if service.kind is Kind.ETCD
         ]
+        self.certificates = Certificates(cluster, node)
+        self.peers = PeerWatch(cluster, node, self.certificates, self.consider)
+        self.reap = Reap(paths)
         self.follower = Follower(cluster, node, config_file, load, self._on_applied)
 
     async def run(self) -> None:
         """Until something ends it: Changed, Stopped, or a fault of our own."""
         loop = asyncio.get_running_loop()
-        trackers.prepare(Path(self.cluster.paths.run_dir))
+        run_dir = self.cluster.paths.run_dir
+        trackers.prepare(Path(run_dir))
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        local = Local(self, run_dir)
+        remote = Remote(self, self.cluster, self.node, self.certificates)
+        parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
+        parts += [self.peers, self.reap, local, remote]
         try:
             async with asyncio.TaskGroup() as group:
-                parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
                 for part in parts:
                     group.create_task(part.run(), name=type(part).__name__)
                 group.create_task(self._live(), name="live")
@@ -119,13 +150,13 @@ class Agent:
             haproxy=facts,
             local=local,
             holds_vip=held,
-            drained=False,
+            drained=self.drained is not None,
             quarantined=now < self._quarantined_until,
         )
 
     def consider(self) -> None:
-        """Observe, judge, decide, tell keepalived."""
-        self._considered = time.monotonic()
+        """Observe, judge, decide, tell keepalived; then, without haste, people."""
+        now = self._considered = time.monotonic()
         if self.haproxy.facts.problem == "not asked yet":
             return  # What an earlier agent decided stays in force.
         seen = self.observe()
@@ -136,7 +167,86 @@ class Agent:
             self._trackers.write(decision)
             self._trackers.beat(decision.up, now=True)
             self._notifier.status(f"priority {decision.priority}: {decision.why}")
-            _LOG.info("priority %d: %s", decision.priority, decision.why)
+            self._tell_at = 0.0
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY
+            self._tell()
+
+    def _tell(self) -> None:
+        """Keep what became different since the last time as events."""
+        status = self.status()
+        for event in told(self._told, status):
+            self.events.keep(event)
+            self.counters.event(event.kind)
+            if event.kind in ("vip-gained", "vip-lost"):
+                self.counters.transition(event.kind.removeprefix("vip-"), event.cause or "unknown")
+            _LOG.info("%s: %s", event.kind, event.text)
+        self._told = status
+
+    @property
+    def drained(self) -> Drain | None:
+        """The drain, while it is in force."""
+        return drain.in_force(self._drain, time.time())
+
+    def report(self) -> Report:
+        """What the other agents are told. LbhaError before the first decision."""
+        if self.decision is None:
+            raise LbhaError("the agent has only just started; ask again in a second")
+        return Report(
+            node=self.node.name,
+            at=time.time(),
+            version=lbha.__version__,
+            config=self.follower.digest,
+            holds_vip=self.vip.held,
+            decision=self.decision,
+            drained=self.drained is not None,
+            vrrp=self.vrrp.facts,
+        )
+
+    def status(self) -> Status:
+        """This node, whole. LbhaError before the first decision."""
+        return Status(
+            cluster=self.cluster.name,
+            vips=self.cluster.vips,
+            report=self.report(),
+            started=self._started,
+            haproxy=self.haproxy.facts,
+            etcd=tuple(watch.facts for watch in self.etcd),
+            pools=self.follower.facts,
+            peers=self.peers.peers,
+            peers_off=self.certificates.off,
+            drain=self.drained,
+            quarantined=max(0.0, self._quarantined_until - time.monotonic()),
+            applied=self.applied,
+            refused=self.follower.refused,
+            old_workers=self.reap.old_workers,
+            lag_ms=round(self.haproxy.lag.worst() * 1000, 1),
+        )
+
+    async def drain(self, until: float | None, reason: str, force: bool) -> None:
+        """Let another node hold the VIP, also after a restart. LbhaError when none could, without `force`."""
+        now = time.time()
+        if not force and (refusal := drain.refusal(self.status(), now)):
+            raise LbhaError(refusal)
+        self._set_drain(Drain(now, until, reason))
+
+    async def undrain(self) -> None:
+        """Take part again."""
+        self._set_drain(None)
+
+    def _set_drain(self, wanted: Drain | None) -> None:
+        try:
+            drain.save(Path(self.cluster.paths.state_dir), wanted)
+        except OSError as error:
+            raise LbhaError(f"{error.filename}: {error.strerror}; nothing was changed") from None
+        self._drain = wanted
+        self.consider()
+
+    async def set_server(self, service: str, server: str, state: str, force: bool) -> str:
+        """Drain, take out or take back one server on this node's haproxy. LbhaError when that is refused."""
+        await asyncio.to_thread(set_server_state, self.cluster.paths, service, server, state, force=force)
+        self.haproxy.look_at_servers()
+        return f"{service}/{server} is {state} on {self.node.name}"
 
     def _adopted(self, now: float) -> Health | None:
         """What an earlier agent believed, as far as its score tells."""
@@ -148,26 +258,31 @@ class Agent:
         return Health(Settled(up, now), "as before", serving, "as before", {})
 
     def _somebody_else_has_it(self) -> bool:
-        return len(self.cluster.nodes) > 1
+        """As far as the peers tell; where they cannot, a backup has taken over long before this is asked."""
+        if self.certificates.off or self.decision is None:
+            return len(self.cluster.nodes) > 1
+        reports = known(self.status(), time.time())
+        return any(each.holds_vip for name, each in reports.items() if name != self.node.name)
 
     def _members(self, service: str) -> list[Endpoint]:
         pool = self.follower.pools.get(service)
         return [backend.endpoint for backend in pool.backends] if pool else []
 
     def _vrrp_changed(self) -> None:
-        facts = self.vrrp.facts
-        _LOG.info("keepalived: %s", facts.problem or f"{facts.state} {facts.effective_priority}")
         self.vip.look()
+        self._tell_at = 0.0
+
+    def _on_stale(self, text: str) -> None:
+        self.events.add("stale", text)
+        self.counters.event("stale")
+        _LOG.warning("%s", text)
 
     def _on_applied(self, applied: Applied) -> None:
         self.applied = applied
+        self.counters.applied(applied.result)
         self.haproxy.look_at_servers()
-        _LOG.log(
-            logging.ERROR if applied.result == "refused" else logging.INFO,
-            "%s: %s",
-            applied.result,
-            applied.text,
-        )
+        level = logging.ERROR if applied.result == "refused" else logging.INFO
+        _LOG.log(level, "%s: %s", applied.result, applied.text)
 
     def _hangup(self) -> None:
         self._notifier.reloading()

@@ -34,18 +34,18 @@ async def _run(config_file: Path, node_name: str | None) -> int:
     from lbha.agent.loop import Agent, Stopped
     from lbha.agent.notify import Notifier
 
-    notifier, health, cluster = Notifier(), None, load_cluster(config_file)
+    notifier, cluster = Notifier(), load_cluster(config_file)
+    agent: Agent | None = None
     while True:
         if cluster.health.mode is Mode.SCRIPT:
             click.echo('lbha: [health] mode = "script": keepalived\'s scripts decide, no agent is needed')
             return 0
         node = host.find_node(cluster, node_name)
-        agent = Agent(cluster, node, config_file, lambda: load_cluster(config_file), notifier, health)
+        agent = Agent(cluster, node, config_file, lambda: load_cluster(config_file), notifier, agent)
         notifier.ready(f"{node.name} of {cluster.name}")
         try:
             await agent.run()
         except Changed as changed:
-            health = agent.health if cluster.services == changed.cluster.services else None
             cluster = changed.cluster
         except Stopped:
             notifier.stopping()

@@ -11,6 +11,7 @@ import tomli_w
 
 from lbha import config
 from lbha.errors import ConfigError, LabError
+from lbha.lab import pki
 from lbha.lab.spec import OWN_SETUPS, LabNode, LabSpec
 from lbha.lab.units import APISERVER_PORT, CONFIG, ETCD_PORT, lbha_program, run_directory
 from lbha.lab.wire import run
@@ -82,7 +83,7 @@ def lay(spec: LabSpec, doc: dict[str, Any]) -> None:
                 path.chmod(mode)
         return
     for node in spec.nodes:
-        text = tomli_w.dumps(doc | {"paths": paths(node, doc.get("paths", {}))})
+        text = tomli_w.dumps(doc | {"paths": paths(node, doc.get("paths", {})), "peers": _peers(spec, node)})
         (node.directory / CONFIG).write_text(text)
     with ThreadPoolExecutor() as pool:
         list(pool.map(_apply, spec.nodes))
@@ -101,6 +102,11 @@ def paths(node: LabNode, overrides: dict[str, Any]) -> dict[str, Any]:
         "keepalived_conf": f"{at}/keepalived.conf",
         "keepalived_pid": f"{at}/keepalived.pid",
     } | overrides
+
+
+def _peers(spec: LabSpec, node: LabNode) -> dict[str, Any]:
+    """`[peers]` of a node: the certificate that its other servers have."""
+    return {"ca": str(spec.ca), "cert": str(pki.server_cert(node)), "key": str(pki.server_key(node))}
 
 
 def _apply(node: LabNode) -> None:
