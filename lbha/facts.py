@@ -146,7 +146,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one agent tells the others. `config` is the sha256 of its lbha.toml."""
+    """What one agent tells the others. `config` is the sha256 of its lbha.toml without its files' places."""
 
     node: str
     at: float

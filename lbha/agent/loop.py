@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
 import logging
 import signal
 import time
@@ -10,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 import lbha
 from lbha import drain, trackers
@@ -32,7 +36,7 @@ from lbha.facts import Applied, Decision, Drain, Observation, Report, Status
 from lbha.health import Health, Settled, judge
 from lbha.keepalived import Keepalived
 from lbha.known import known
-from lbha.model import Cluster, Endpoint, Kind, Node
+from lbha.model import Cluster, Endpoint, Kind, Node, Paths, Peers
 from lbha.priority import agent_terms, decide
 from lbha.servers import set_server_state
 from lbha.trackers import Trackers
@@ -81,6 +85,7 @@ class Agent:
         self._notifier = notifier
         self._started: float = before._started if before else time.time()
         self._considered = 0.0
+        self._config = _fingerprint(cluster)
         self._sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
         self._index = cluster.nodes.index(node)
         self._trackers = Trackers(run_dir)
@@ -196,7 +201,7 @@ class Agent:
             node=self.node.name,
             at=time.time(),
             version=lbha.__version__,
-            config=self.follower.digest,
+            config=self._config,
             holds_vip=self.vip.held,
             decision=self.decision,
             drained=self.drained is not None,
@@ -288,6 +293,12 @@ class Agent:
         self._notifier.reloading()
         self.follower.reconsider()
         self._notifier.ready("reloaded")
+
+
+def _fingerprint(cluster: Cluster) -> str:
+    """What must be the same on every node: all of lbha.toml but where this node keeps its files."""
+    shared = dataclasses.replace(cluster, paths=Paths(), peers=Peers(cluster.peers.port, "", "", ""))
+    return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()
 
 
 async def _until_stopped() -> None:

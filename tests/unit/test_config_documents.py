@@ -169,7 +169,7 @@ def test_every_default_is_shown(smallest: str) -> None:
         "down_timer_adverts": 6,
         "failback": False,
     }
-    assert shown["health"] == {"mode": "script", "interval": 1, "rise": 2, "fall": 2}
+    assert shown["health"] == {"mode": "agent", "interval": 1, "rise": 2, "fall": 2, "quarantine": 30.0}
     assert shown["metrics"] == {"address": "127.0.0.1:8404"}
     assert set(shown["paths"]) == set(Paths.__dataclass_fields__)
     assert "templates" not in shown

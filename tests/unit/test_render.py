@@ -11,7 +11,7 @@ import pytest
 
 from lbha.config import parse
 from lbha.errors import RenderError
-from lbha.model import Backend, Cluster, Endpoint, Paths, Pool, Service, Tls
+from lbha.model import Backend, Cluster, Endpoint, Mode, Paths, Pool, Service, Tls
 from lbha.render import haproxy_crt, local_backend, render
 
 Pooling = Callable[..., dict[str, Pool]]
@@ -61,13 +61,15 @@ def test_each_node_lists_all_the_others_as_peers(cluster: Cluster, own_nodes: Po
 def test_a_node_without_a_backend_of_its_own_has_no_local_check(cluster: Cluster, own_nodes: Pooling) -> None:
     pools = own_nodes(cluster)
     pools["etcd"] = Pool("etcd", (Backend("10.9.9.9:2379", Endpoint("10.9.9.9", 2379)),))
-    text = render(cluster, cluster.nodes[0], pools, "eth0").files["keepalived.conf"]
+    script = replace(cluster, health=replace(cluster.health, mode=Mode.SCRIPT))
+    text = render(script, script.nodes[0], pools, "eth0").files["keepalived.conf"]
     assert "local_apiserver" in text
     assert "local_etcd" not in text
 
 
 def test_track_scripts_are_complete_without_the_cluster_file(smallest: str, own_nodes: Pooling) -> None:
-    cluster = parse(smallest + 'tls = { ca = "/pki/ca.pem", cert = "/pki/c.crt", key = "/pki/c.key" }\n')
+    tls = 'tls = { ca = "/pki/ca.pem", cert = "/pki/c.crt", key = "/pki/c.key" }\n'
+    cluster = parse(f'{smallest}{tls}[health]\nmode = "script"\n')
     text = render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0").files["keepalived.conf"]
     assert (
         'script "/usr/bin/lbha check etcd --kind etcd --address 10.0.0.11:2379'
@@ -172,5 +174,17 @@ def test_a_restarted_keepalived_waits_until_the_new_holder_counts(smallest: str,
         cluster = parse(toml)
         return render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0").files["keepalived.conf"]
 
-    assert "  vrrp_startup_delay 4\n" in text(smallest + "[health]\ninterval = 3\n")
-    assert "vrrp_startup_delay" not in text(smallest + "[failover]\nfailback = true\n")
+    script = f'{smallest}[health]\nmode = "script"\ninterval = 3\n'
+    assert "  vrrp_startup_delay 4\n" in text(script)
+    assert "vrrp_startup_delay" not in text(script + "[failover]\nfailback = true\n")
+    assert "vrrp_startup_delay" not in text(smallest), "an agent tells of a new holder within ms"
+
+
+def test_agent_mode_has_two_track_files_and_the_script_as_a_backstop(
+    cluster: Cluster, own_nodes: Pooling
+) -> None:
+    text = render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0").files["keepalived.conf"]
+    assert "file /run/lbha/up\n  weight 0 reverse\n" in text and "file /run/lbha/score\n  weight 1\n" in text
+    assert 'lbha-track /run/lbha/heartbeat /usr/bin/lbha /run/haproxy/admin.sock"' in text
+    assert "vrrp_script holder" not in text and "local_" not in text
+    assert "vrrp_notify_fifo /run/lbha/notify.fifo\n" in text
