@@ -118,6 +118,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         local = Local(self, run_dir)
         remote = Remote(self, self.cluster, self.node, self.certificates)
+        self._notifier.ready(f"{self.node.name} of {self.cluster.name}")
         parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
         parts += [self.peers, self.reap, local, remote]
         try:

@@ -42,7 +42,6 @@ async def _run(config_file: Path, node_name: str | None) -> int:
             return 0
         node = host.find_node(cluster, node_name)
         agent = Agent(cluster, node, config_file, lambda: load_cluster(config_file), notifier, agent)
-        notifier.ready(f"{node.name} of {cluster.name}")
         try:
             await agent.run()
         except Changed as changed:
