@@ -30,6 +30,10 @@ SETTLE = 0.05
 RETRY = 10.0
 """Seconds until something refused is tried again: a full disk may have been emptied."""
 
+CONVERGE = 30.0
+"""Seconds until an apply although nothing is new: it finishes what waited for the first good check, and sets
+right what somebody else changed."""
+
 Load = Callable[[], Cluster]
 
 
@@ -63,6 +67,7 @@ class Follower:
         self._wake = asyncio.Event()
         self._applied: object = None
         self._again = 0.0
+        self._failed: str | None = None
 
     @property
     def facts(self) -> tuple[PoolFacts, ...]:
@@ -96,41 +101,48 @@ class Follower:
             observer.stop()
 
     async def _step(self) -> None:
-        """One look at everything, and an apply where something is new."""
+        """One look at everything, and an apply where something is new, or has not been looked at for long."""
+        problem = None
         try:
             digest = file_digest(self._config_file)
             cluster = await asyncio.to_thread(self._load) if digest != self.digest else self._cluster
             node = _same_node(cluster, self._node)
-            self.refused = None
         except LbhaError as error:
             # The running configuration stays; what is discovered for it goes on being followed.
-            self._refuse(str(error))
+            problem = str(error)
+            self._conclude(problem)
             digest, cluster, node = self.digest, self._cluster, self._node
         try:
-            state_dir = Path(cluster.paths.state_dir)
-            pools = await discovery.discover_async(cluster, state_dir / "discovery")
+            pools = await discovery.discover_async(cluster, Path(cluster.paths.state_dir) / "discovery")
         except LbhaError as error:
-            self._refuse(str(error))
+            self._conclude(problem or str(error))
             return
         self.pools = pools
         news = (digest, _contents(cluster), {name: pool.backends for name, pool in pools.items()})
-        if news == self._applied and (self.refused is None or time.monotonic() < self._again):
+        fresh = news != self._applied
+        if not fresh and time.monotonic() < self._again:
+            self._conclude(problem or self._failed)
             return
-        self._applied, self._again = news, time.monotonic() + RETRY
+        self._applied = news
         try:
             report = await asyncio.to_thread(apply.apply, cluster, node, digest, pools=pools)
         except LbhaError as error:
-            self._refuse(str(error))
+            self._failed, self._again = str(error), time.monotonic() + RETRY
+            self._conclude(problem or self._failed)
             return
-        self._told(Applied(time.time(), report.result, _one_line(report)))
+        self._failed, self._again = None, time.monotonic() + CONVERGE
+        if fresh or report.result == "applied":
+            self._told(Applied(time.time(), report.result, _one_line(report)))
+        self._conclude(problem)
         if cluster != self._cluster:
             raise Changed(cluster)
         self.digest = digest
 
-    def _refuse(self, reason: str) -> None:
-        if reason != self.refused:
-            self.refused = reason
-            self._told(Applied(time.time(), "refused", reason))
+    def _conclude(self, problem: str | None) -> None:
+        """What stands against the present lbha.toml, told when it is new."""
+        if problem is not None and problem != self.refused:
+            self._told(Applied(time.time(), "refused", problem))
+        self.refused = problem
 
 
 def _same_node(cluster: Cluster, node: Node) -> Node:

@@ -12,6 +12,7 @@ import pytest
 from lbha import apply, discovery
 from lbha.agent.follow import Changed, Follower
 from lbha.config import load, parse
+from lbha.errors import ApplyError
 from lbha.facts import Applied
 from lbha.model import Cluster, Node, Pool
 from lbha.render import render
@@ -86,3 +87,28 @@ def test_a_file_without_this_node_is_refused(
         asyncio.run(follow(file, parse(smallest), told))
     assert told[0].result == "refused" and "cp2 is not in [nodes]" in told[0].text
     assert all(len(cluster.nodes) == 3 for cluster, _ in laid), "the running configuration stays"
+
+
+def test_what_apply_refused_stays_refused_until_it_works(
+    tmp_path: Path, smallest: str, laid: list[tuple[Cluster, Node]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert laid == []
+    file, told = tmp_path / "lbha.toml", list[Applied]()
+    file.write_text(smallest)
+
+    def refuse(*_: Any, **__: Any) -> apply.Report:
+        raise ApplyError("the disk is full")
+
+    monkeypatch.setattr(apply, "apply", refuse)
+
+    async def see() -> str | None:
+        follower = Follower(parse(smallest), parse(smallest).nodes[1], file, lambda: load(file), told.append)
+        task = asyncio.create_task(follower.run())
+        for _ in range(5):
+            follower._wake.set()
+            await asyncio.sleep(0.15)
+        task.cancel()
+        return follower.refused
+
+    assert asyncio.run(see()) == "the disk is full"
+    assert [each.text for each in told] == ["the disk is full"], "told once"
