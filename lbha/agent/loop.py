@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import logging
 import signal
 import time
@@ -12,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
-
-import msgspec
 
 import lbha
 from lbha import drain, trackers
@@ -31,12 +27,13 @@ from lbha.agent.stale_vip import StaleVip
 from lbha.agent.told import told
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
+from lbha.config import fingerprint
 from lbha.errors import LbhaError
 from lbha.facts import Applied, Decision, Drain, Observation, Report, Status
 from lbha.health import Health, Settled, judge
 from lbha.keepalived import Keepalived
 from lbha.known import known
-from lbha.model import Cluster, Endpoint, Kind, Node, Paths, Peers
+from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
 from lbha.servers import set_server_state
 from lbha.trackers import Trackers
@@ -85,7 +82,7 @@ class Agent:
         self._notifier = notifier
         self._started: float = before._started if before else time.time()
         self._considered = 0.0
-        self._config = _fingerprint(cluster)
+        self._config = fingerprint(cluster)
         self._sizes = agent_terms(len(cluster.nodes), failback=cluster.failover.failback)
         self._index = cluster.nodes.index(node)
         self._trackers = Trackers(run_dir)
@@ -294,12 +291,6 @@ class Agent:
         self._notifier.reloading()
         self.follower.reconsider()
         self._notifier.ready("reloaded")
-
-
-def _fingerprint(cluster: Cluster) -> str:
-    """What must be the same on every node: all of lbha.toml but where this node keeps its files."""
-    shared = dataclasses.replace(cluster, paths=Paths(), peers=Peers(cluster.peers.port, "", "", ""))
-    return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()
 
 
 async def _until_stopped() -> None:

@@ -26,7 +26,7 @@ from lbha.config.build import PROFILES, build, default_virtual_router_id
 from lbha.config.document import Document
 from lbha.config.reading import MAX_BYTES, read, tables
 from lbha.config.services import BALANCES, MAX_BACKENDS, RESERVED_SERVICES
-from lbha.config.show import effective
+from lbha.config.show import effective, fingerprint
 from lbha.model import Cluster
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "RESERVED_SERVICES",
     "default_virtual_router_id",
     "effective",
+    "fingerprint",
     "load",
     "parse",
 ]

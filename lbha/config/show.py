@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from lbha.model import Cluster, Node, Service
+from lbha.model import Cluster, Node, Paths, Peers, Service
 
 
 def effective(cluster: Cluster) -> dict[str, Any]:
@@ -26,6 +27,16 @@ def effective(cluster: Cluster) -> dict[str, Any]:
         "templates": {"directory": cluster.templates},
     }
     return _without_none(document)
+
+
+def fingerprint(cluster: Cluster) -> str:
+    """The sha256 of what must be the same on every node: all but where a node keeps its own files."""
+    import hashlib
+
+    import msgspec
+
+    shared = replace(cluster, paths=Paths(), peers=Peers(cluster.peers.port, "", "", ""))
+    return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()
 
 
 def _service(service: Service) -> dict[str, Any]:
