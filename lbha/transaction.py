@@ -169,8 +169,9 @@ class Transaction:
             for real, stand_in in moved.items():
                 read_here = read_here.replace(real, stand_in)
             files.write(staging / each.file, read_here, PRIVATE)
-            each.validate(staging / each.file)
+            # First, because it says more: keepalived only says that it disables a script.
             each.preflight(_text(text), plan.running[each.name])
+            each.validate(staging / each.file)
 
     def carry_out(self, plan: Plan, created: str) -> tuple[Step, ...]:
         """Do it. Raises LbhaError or OSError with nothing changed, RolledBackError with all put back."""

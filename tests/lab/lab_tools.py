@@ -87,6 +87,6 @@ def unit(spec: LabSpec, node: LabNode, name: str) -> UnitReport:
 
 
 def endpoints(node: LabNode, service: str) -> set[str]:
-    """Where the servers of a pool are, in the eyes of the node's haproxy."""
+    """Where the servers of a pool are, in the eyes of the node's haproxy; not those that drain."""
     table = Socket(node.directory / "admin.sock").ask("show stat -1 4 -1")
-    return {str(server.endpoint) for server in servers(table, (service,), 0.0)}
+    return {str(server.endpoint) for server in servers(table, (service,), 0.0) if server.status != "DRAIN"}

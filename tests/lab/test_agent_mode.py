@@ -83,7 +83,8 @@ def test_an_edit_goes_live(spec: LabSpec, document: dict[str, Any]) -> None:
     assert fifth not in endpoints(other(spec, node), "apiserver"), "each node has its own file"
     del document["services"]["apiserver"]["backends"]
     write(node.directory / CONFIG, tomli_w.dumps(document))
-    eventually("and has it no more", lambda: endpoints(node, "apiserver") == old, 5)
+    # It drains for 30 s, and the agent looks for what has drained each 10 s.
+    eventually("and has it no more", lambda: endpoints(node, "apiserver") == old, 60)
 
 
 def test_a_bad_edit_is_refused_with_its_reason(spec: LabSpec, document: dict[str, Any]) -> None:
