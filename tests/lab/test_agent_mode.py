@@ -114,16 +114,19 @@ def test_a_bad_edit_right_after_a_good_one_does_not_end_the_agent(
 
 
 def test_a_node_that_was_just_booted_does_not_take_over(spec: LabSpec) -> None:
-    first, second, third = spec.nodes
+    first = spec.nodes[0]
     move_to(spec, first)
     lab.inject(spec, "power-off", first.name)
-    eventually("the second takes over", lambda: lab.holders(spec)[-1:] == (second.name,), 5)
+    # Mostly the second: 4 ms of skew decide, which a busy machine may turn round.
+    eventually("another takes over", lambda: len(lab.holders(spec)) == 2, 5)
+    taker = next(node for node in spec.nodes[1:] if node.name in lab.holders(spec))
+    rest = next(node for node in spec.nodes[1:] if node != taker)
     lab.heal(spec)
     beat = run_directory(first) / BEAT
     eventually("its agent works", beat.exists)
     assert (run_directory(first) / SCORE).read_text().strip() == "0"
-    lab.inject(spec, "haproxy-kill", second.name)
-    eventually("the third takes over, not the booted one", lambda: lab.holders(spec) == (third.name,), 2)
+    lab.inject(spec, "haproxy-kill", taker.name)
+    eventually("not the booted one takes over", lambda: lab.holders(spec) == (rest.name,), 2)
 
 
 def move_to(spec: LabSpec, node: LabNode) -> None:
