@@ -103,7 +103,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
         lab.up("bad", nodes=1, overrides=bad)
     assert remains("bad") == []
     bad.write_text('[paths]\nlbha = "/nonexistent/lbha"\n')
-    with pytest.raises(LabError, match="keepalived refuses"):  # By then the network is there.
+    with pytest.raises(LabError, match="could not run the track script"):  # By then the network is there.
         lab.up("bad", nodes=1, overrides=bad)
     assert remains("bad") == []
 
