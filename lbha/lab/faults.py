@@ -159,6 +159,8 @@ class Faults:
     async def _power_off(self, node: LabNode) -> None:
         """The cable first, so that no dying process tells anybody."""
         await asyncio.to_thread(wire.set_link, self._spec, node, up=False)
+        # All stand still before the first one dies, or keepalived would answer the death of haproxy.
+        processes.kill(processes.in_namespaces([node.netns]), signal.SIGSTOP)
         for (name, _), keeper in self._keepers.items():
             if name == node.name:
                 await keeper.hold(signal.SIGKILL)
