@@ -17,7 +17,7 @@ MAX_BACKENDS = 10_000
 """What discovery accepts from a source as well."""
 
 _CHECKS = {
-    Kind.KUBE_APISERVER: CheckTimes(interval=1.0, fast_interval=0.25, timeout=2.0, rise=2, fall=3),
+    Kind.KUBE_APISERVER: CheckTimes(interval=0.5, fast_interval=0.1, timeout=2.0, rise=2, fall=3),
     Kind.ETCD: CheckTimes(interval=1.0, fast_interval=0.5, timeout=2.0, rise=1, fall=3),
     Kind.TCP: CheckTimes(interval=1.0, fast_interval=0.5, timeout=1.0, rise=2, fall=3),
 }

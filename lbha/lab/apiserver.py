@@ -6,8 +6,9 @@ for everybody, and a watch of namespaces for those with a certificate. etcd is r
 unlike the real client, which holds on to a silent connection, a read that fails drops it.
 
 `python -m lbha.lab.apiserver --address A --port 6443 --cert F --key F --ca F --etcd https://VIP:2379[,…]
---etcd-cert F --etcd-key F --error-file F`. While the error file exists everything answers 500. SIGTERM ends it
-at once: the kernel closes its connections.
+--etcd-cert F --etcd-key F --error-file F`. While the error file says `everything`, that answers 500; with
+`/readyz` in it only that does, as while a real one shuts down. SIGTERM ends it at once: the kernel closes its
+connections.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,6 +33,10 @@ ETCD_TIMEOUT = 2.0
 
 REUSE = 0.5
 """Seconds for which its result answers further probes, so that many load balancers cost one read."""
+
+EVERYTHING = "everything"
+READINESS = "/readyz"
+"""What the error file may say."""
 
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _WATCH = "/api/v1/namespaces"
@@ -166,7 +172,7 @@ class Etcd:
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after the other, the last of which may be a watch."""
 
-    def __init__(self, etcd: Etcd, address: str, broken: Callable[[], bool]) -> None:
+    def __init__(self, etcd: Etcd, address: str, broken: Callable[[str], bool]) -> None:
         self._etcd, self._address, self._broken = etcd, address, broken
         self._received = b""
         self._busy: asyncio.Task[None] | None = None
@@ -195,7 +201,7 @@ class Connection(asyncio.Protocol):
         known = bool(self._transport.get_extra_info("peercert"))
         if request is None:
             self._send(Request("GET", "", {}, True), _status(400, "BadRequest", "not HTTP/1"))
-        elif self._broken():
+        elif self._broken(request.path):
             self._send(request, _status(500, "InternalError", "this is a stand-in with an injected error"))
         elif request.path in _HEALTH:
             self._busy = asyncio.create_task(self._health(request))
@@ -255,13 +261,22 @@ def server_tls(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
     return context
 
 
+def _broken(error_file: Path, path: str) -> bool:
+    """Whether that path answers 500 now."""
+    try:
+        what = error_file.read_text()
+    except FileNotFoundError:
+        return False
+    return what in (EVERYTHING, path)
+
+
 async def serve(args: argparse.Namespace) -> None:
     """Serve until killed."""
     etcd = Etcd(args.etcd, http1.client_tls(args.ca, args.etcd_cert, args.etcd_key))
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in args.address else socket.AF_INET
     server = await loop.create_server(
-        lambda: Connection(etcd, args.address, args.error_file.exists),
+        lambda: Connection(etcd, args.address, partial(_broken, args.error_file)),
         args.address,
         args.port,
         family=family,

@@ -31,8 +31,9 @@ _QUIET = 3.0
 _LEAST = 6.0
 """Seconds that a run watches at least: a recipe's adverts may be missing for 3.6 s before anything happens."""
 
-_LEAST_OF = {"etcd-quorum-loss": 20.0}
-"""Where the harm comes later: first the apiservers notice, then, three slow checks on, each haproxy."""
+_LEAST_OF = {"etcd-quorum-loss": 20.0, "agent-freeze": 30.0}
+"""Where harm would come later: of etcd's loss the apiservers learn first, then, three slow checks on, each
+haproxy; an agent that stands still might be missed by whoever waits for it."""
 
 _REST = {"lbha-agent": 4.0, "lbha-script": 4.0, "kubeadm": 8.0, "openshift": 8.0}
 """Seconds without a change of holder or priority until a lab is at rest: more than its scripts' interval

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from lbha import trackers
 from lbha.errors import LabError
 from lbha.lab import processes, wire
+from lbha.lab.apiserver import EVERYTHING, READINESS
 from lbha.lab.control import Fault
 from lbha.lab.keeper import Keeper
 from lbha.lab.spec import STAND_IN, LabNode, LabSpec
@@ -29,7 +30,8 @@ KINDS: Mapping[str, str] = {
     "keepalived-stop": "keepalived is stopped in order (SIGTERM)",
     "apiserver-kill": "the node's apiserver dies",
     "apiserver-freeze": "the node's apiserver stands still, its socket stays open",
-    "apiserver-error": "the node's apiserver answers 500",
+    "apiserver-error": "the node's apiserver answers 500 to everything",
+    "apiserver-unready": "the node's apiserver answers 500 to /readyz and serves everything else",
     "etcd-kill": "the node's etcd member dies",
     "etcd-leader-kill": "the etcd member that leads dies, wherever it is",
     "etcd-quorum-loss": "so many etcd members die that no quorum is left; the named node's stays",
@@ -61,6 +63,9 @@ _UNIT_FAULTS = {
 CUTS = ("partition", "partition-one-way")
 """The faults that are rules in the switch."""
 
+_ERRORS = {"apiserver-error": EVERYTHING, "apiserver-unready": READINESS}
+"""What the stand-in's error file says."""
+
 _NEED_PEERS = ("etcd-quorum-loss", *CUTS)
 _NEED_AGENT = ("agent-kill", "agent-freeze", "agent-restart", "drain")
 
@@ -76,8 +81,8 @@ def impossible(spec: LabSpec, kind: str) -> str | None:
         return f"{kind} is about several nodes, and lab {spec.name} has one"
     if kind in _NEED_AGENT and spec.setup != "lbha-agent":
         return f"{kind} needs an agent, and lab {spec.name} is set up with {spec.setup}"
-    if kind == "apiserver-error" and spec.apiserver != STAND_IN:
-        return "apiserver-error needs the stand-in apiserver: a real one cannot be told to err"
+    if kind in _ERRORS and spec.apiserver != STAND_IN:
+        return f"{kind} needs the stand-in apiserver: a real one cannot be told to err"
     return None
 
 
@@ -110,8 +115,8 @@ class Faults:
                 await keeper.freeze()
             else:
                 await keeper.hold(number)
-        elif fault.kind == "apiserver-error":
-            error_file(node).touch()
+        elif fault.kind in _ERRORS:
+            error_file(node).write_text(_ERRORS[fault.kind])
         elif fault.kind == "etcd-quorum-loss":
             hit = quorum_victims(self._spec, node.name)
             for victim in hit:

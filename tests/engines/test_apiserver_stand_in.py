@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from lbha.lab import http1, pki
+from lbha.lab.apiserver import EVERYTHING, READINESS
 from lbha.lab.spec import LabNode, LabSpec
 
 
@@ -128,13 +129,22 @@ def test_readyz_fails_within_the_real_timeout_while_etcd_is_frozen(bench: Bench)
     bench.until("/readyz", 200, 5)
 
 
-def test_while_the_error_file_exists_everything_is_500(bench: Bench) -> None:
-    bench.error_file.touch()
+def test_while_the_error_file_says_so_everything_is_500(bench: Bench) -> None:
+    bench.error_file.write_text(EVERYTHING)
     try:
         assert {bench.get(path).status for path in ("/readyz", "/livez", "/version")} == {500}
     finally:
         bench.error_file.unlink()
     assert bench.get("/version").status == 200
+
+
+def test_an_unready_one_serves_all_the_same(bench: Bench) -> None:
+    bench.error_file.write_text(READINESS)
+    try:
+        assert [bench.get(path).status for path in ("/readyz", "/livez", "/version")] == [500, 200, 200]
+    finally:
+        bench.error_file.unlink()
+    assert bench.get("/readyz").status == 200
 
 
 def test_haproxys_old_style_check_is_answered_and_closed(bench: Bench) -> None:

@@ -125,6 +125,14 @@ def test_apiserver_error(spec: LabSpec) -> None:
     assert state(spec, hit, "apiserver") is UnitState.RUNNING
 
 
+def test_apiserver_unready(spec: LabSpec) -> None:
+    hit = spec.nodes[2]
+    lab.inject(spec, "apiserver-unready", hit.name)
+    eventually("it is DOWN", lambda: server(spec, hit, "apiserver", hit.name) == ("DOWN", "L7STS"))
+    lab.heal(spec)
+    eventually("it is UP again", lambda: server(spec, hit, "apiserver", hit.name)[0] == "UP")
+
+
 def test_etcd_kill(spec: LabSpec) -> None:
     hit = spec.nodes[2]
     lab.inject(spec, "etcd-kill", hit.name)
