@@ -166,6 +166,7 @@ class Agent:
         self.health = judge(self.health or self._adopted(seen.at), seen)
         decision = decide(self._sizes, self._index, seen, self.health)
         before, self.decision = self.decision, decision
+        self.counters.decided()
         if before is None or (before.up, before.score) != (decision.up, decision.score):
             self._trackers.write(decision)
             self._trackers.beat(decision.up, now=True)

@@ -33,6 +33,7 @@ class Counters:
         self.events: Counter[str] = Counter()
         self.checks = [0] * (len(CHECK_BUCKETS) + 1)
         self.check_seconds = 0.0
+        self.decisions = 0
 
     def transition(self, to: str, cause: str) -> None:
         """keepalived went to a state: MASTER, BACKUP or FAULT. `cause` is a word, not a sentence."""
@@ -46,6 +47,10 @@ class Counters:
         """haproxy answered, or was given up, after `seconds`."""
         self.checks[bisect_left(CHECK_BUCKETS, seconds)] += 1
         self.check_seconds += seconds
+
+    def decided(self) -> None:
+        """The agent looked at everything and decided, the same or anew."""
+        self.decisions += 1
 
     def event(self, kind: str) -> None:
         """An event was kept."""
@@ -116,6 +121,7 @@ def _counted(counters: Counters) -> Iterator[Metric]:
     yield _counter("transitions", "VRRP transitions.", ("to", "cause"), counters.transitions)
     yield _counter("apply", "Applies by result.", ("result",), {(k,): n for k, n in counters.applies.items()})
     yield _counter("events", "Events by kind.", ("kind",), {(k,): n for k, n in counters.events.items()})
+    yield _counter("decisions", "Decisions, the same or new.", (), {(): counters.decisions})
     total, buckets = 0, []
     for bound, count in zip((*map(str, CHECK_BUCKETS), "+Inf"), counters.checks, strict=True):
         total += count

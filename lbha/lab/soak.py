@@ -41,10 +41,11 @@ other servers; the agent and keepalived have none."""
 
 @dataclass(frozen=True, slots=True)
 class Stress:
-    """`moves` counts the changes of holder in `minutes`."""
+    """`moves` counts the changes of holder in `minutes`. `agent_rss` (MiB) is of each node before and after."""
 
     minutes: float
     moves: int
+    agent_rss: tuple[tuple[float, ...], tuple[float, ...]]
     holders: list[tuple[float, list[str]]]
 
 
@@ -66,13 +67,13 @@ def stress(spec: LabSpec, minutes: float) -> Stress:
     drill.rest(spec)
     with closing(HolderWatch(spec)) as watch, Load(spec):
         time.sleep(2)
-        began = time.monotonic()
+        memory, began = _agents(spec), time.monotonic()
         lab.inject(spec, "cpu-stress")
         time.sleep(minutes * 60)
         seen = watch.samples()
         lab.heal(spec)
     changes = [(round(max(0.0, each.at - began), 2), list(each.names)) for each in seen]
-    return Stress(minutes, len(changes) - 1, changes)
+    return Stress(minutes, len(changes) - 1, (memory, _agents(spec)), changes)
 
 
 def week(spec: LabSpec, count: int, seed: int, tell: Callable[[str], None]) -> Week:
@@ -99,7 +100,7 @@ def week(spec: LabSpec, count: int, seed: int, tell: Callable[[str], None]) -> W
         kinds=dict(sorted(done.items())),
         acknowledged_writes=acknowledged,
         lost_writes=lost,
-        agent_rss=tuple(round(rss(unit.pid), 1) for unit in _units(spec) if unit.name == "agent" and unit.pid),
+        agent_rss=_agents(spec),
         wrong=_leaks(spec, before),
     )
 
@@ -176,6 +177,10 @@ def compare(before: Inventory, after: Inventory) -> list[str]:
 
 def _units(spec: LabSpec) -> tuple[UnitReport, ...]:
     return ask(spec, Report()).units
+
+
+def _agents(spec: LabSpec) -> tuple[float, ...]:
+    return tuple(round(rss(unit.pid), 1) for unit in _units(spec) if unit.name == "agent" and unit.pid)
 
 
 def _program(pid: int) -> str:

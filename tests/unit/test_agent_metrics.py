@@ -67,12 +67,14 @@ def test_what_was_counted() -> None:
     counters.transition("BACKUP", "drain")
     counters.applied("applied")
     counters.event("vip")
+    counters.decided()
     for seconds in (0.0005, 0.001, 0.0011, 0.3, 7.0):
         counters.checked(seconds)
     got = parsed(StandIn().status(), counters)
     assert got["lbha_transitions_total", (("cause", "haproxy"), ("to", "MASTER"))] == 2
     assert got["lbha_transitions_total", (("cause", "drain"), ("to", "BACKUP"))] == 1
     assert got["lbha_apply_total", (("result", "applied"),)] == 1
+    assert got["lbha_decisions_total", ()] == 1
     assert got["lbha_events_total", (("kind", "vip"),)] == 1
     buckets = {labels[0][1]: n for (name, labels), n in got.items() if name == "lbha_check_seconds_bucket"}
     assert [buckets[each] for each in ("0.001", "0.0025", "0.25", "0.5", "1.0", "+Inf")] == [2, 3, 3, 4, 4, 5]
