@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from lbha import discovery, engine, files, host, render, trackers
+from lbha import discovery, engine, files, host, listen, nftables, render, trackers
 from lbha.engine import Engine
 from lbha.errors import ApplyError, LbhaError
 from lbha.haproxy import Haproxy
@@ -27,6 +27,8 @@ from lbha.haproxy_text import EMPTY_STATE
 from lbha.history import Entry, Manifest
 from lbha.keepalived import Keepalived
 from lbha.model import Cluster, Kind, Mode, Node, Paths, Pool, Pools, Rendered
+from lbha.nftables import Nftables
+from lbha.redirect import Redirect
 from lbha.transaction import DidNotRunError, Plan, Step, Transaction, Wanted
 
 
@@ -45,7 +47,8 @@ class PoolChange:
 class Report:
     """What was done. `result`: "applied", "unchanged", "held", or "planned" for a dry run.
 
-    `held` says since which rollback and what would end it; `diff` is only there in a dry run.
+    `redirects` are in force afterwards; `held` says since which rollback and what would end it; `diff` is only
+    there in a dry run.
     """
 
     result: str
@@ -53,6 +56,7 @@ class Report:
     pools: tuple[PoolChange, ...] = ()
     held: str | None = None
     diff: str | None = None
+    redirects: tuple[Redirect, ...] = ()
 
 
 def apply(
@@ -90,13 +94,15 @@ def apply(
         created = _utc(clock())
         if cluster.health.mode is Mode.AGENT and not dry_run:
             trackers.prepare(Path(cluster.paths.run_dir))
-        plan = transaction.plan(_wanted(cluster, node, pools, config, created))
+        redirects = listen.find_redirects(cluster)
+        plan = transaction.plan(_wanted(cluster, node, pools, redirects, config, created))
         changes = _pool_changes(pools, plan.newest)
         if dry_run:
             if not plan.idle:
                 with tempfile.TemporaryDirectory(prefix="lbha-") as staging:
                     transaction.prove(plan, Path(staging))
-            return Report("planned", transaction.steps(plan), changes, held, _diff(plan, cluster.paths))
+            diff = _diff(plan, cluster.paths)
+            return Report("planned", transaction.steps(plan), changes, held, diff, redirects)
         refused = state_dir / "refused"
         if not plan.idle and not force and (problem := _refused(refused, plan.wanted)):
             raise ApplyError(
@@ -111,7 +117,7 @@ def apply(
             raise
         refused.unlink(missing_ok=True)
         _held_file(state_dir).unlink(missing_ok=True)
-        return Report("unchanged" if plan.idle else "applied", steps, changes)
+        return Report("unchanged" if plan.idle else "applied", steps, changes, redirects=redirects)
 
 
 def rollback(
@@ -141,7 +147,9 @@ def rollback(
         )
         # A file that did not exist then stays as it is now, and in the books.
         beside = _beside(cluster.paths, manifest)
-        wanted = Wanted({**entries[-1].files, **chosen.files}, beside, manifest)
+        contents = {name: data for name, data in entries[-1].files.items() if name != nftables.FILE}
+        contents = nftables.with_absent(cluster.paths, {**contents, **chosen.files})
+        wanted = Wanted(contents, beside, manifest)
         plan = transaction.plan(wanted)
         hold = _held_file(state_dir)
         held_before = files.read(hold)
@@ -166,11 +174,13 @@ def history(cluster: Cluster) -> list[Entry]:
 
 def _transaction(paths: Paths) -> Transaction:
     # haproxy first: the VIP should not come before haproxy can serve behind it.
-    engines: Sequence[Engine] = (Haproxy(paths), Keepalived(paths))
+    engines: Sequence[Engine] = (Haproxy(paths), Nftables(paths), Keepalived(paths))
     return Transaction(engines, Rendered.targets(paths), Path(paths.state_dir))
 
 
-def _wanted(cluster: Cluster, node: Node, pools: Pools, config: str, created: str) -> Wanted:
+def _wanted(
+    cluster: Cluster, node: Node, pools: Pools, redirects: Sequence[Redirect], config: str, created: str
+) -> Wanted:
     interface = host.interface_of(cluster, node)
     if interface is None:
         raise ApplyError(
@@ -178,7 +188,9 @@ def _wanted(cluster: Cluster, node: Node, pools: Pools, config: str, created: st
             "or correct [nodes] or --node"
         )
     real_time = Keepalived(cluster.paths).survives_real_time()
-    rendered = render.render(cluster, node, pools, interface, load_state=True, real_time=real_time)
+    rendered = render.render(
+        cluster, node, pools, interface, redirects=redirects, load_state=True, real_time=real_time
+    )
     reads, pairs = _tls_files(cluster)
     manifest = Manifest(
         "apply",
@@ -188,9 +200,10 @@ def _wanted(cluster: Cluster, node: Node, pools: Pools, config: str, created: st
         {name: _addresses(pool) for name, pool in sorted(pools.items())},
         reads,
         pairs,
+        [redirect.service for redirect in redirects],
     )
     contents = {name: text.encode() for name, text in rendered.files.items()}
-    return Wanted(contents, _beside(cluster.paths, manifest), manifest)
+    return Wanted(nftables.with_absent(cluster.paths, contents), _beside(cluster.paths, manifest), manifest)
 
 
 def _tls_files(cluster: Cluster) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
@@ -259,7 +272,9 @@ def _addresses(pool: Pool) -> list[str]:
 
 def _diff(plan: Plan, paths: Paths) -> str:
     lines: list[str] = []
-    for name, path in Rendered.targets(paths).items():
+    targets = Rendered.targets(paths)
+    for name in plan.wanted.files:
+        path = targets[name]
         old, new = plan.on_disk[name] or b"", plan.wanted.files[name]
         lines += difflib.unified_diff(
             old.decode("utf-8", "replace").splitlines(),

@@ -1,4 +1,4 @@
-"""What the drivers of haproxy and keepalived share: one shape, `Engine`; apply knows no other."""
+"""What the drivers of haproxy, nftables and keepalived share: one shape, `Engine`; apply knows no other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from lbha.errors import EngineError
 from lbha.live import Server
 
 _SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_DIGEST = re.compile(r"^\s*(?:description|router_id)\s+lbha-([0-9a-f]{12})\s*$", re.MULTILINE)
+_DIGEST = re.compile(
+    r"^\s*(?:(?:description|router_id)\s+lbha-|[^#\n]*\scomment \"lbha-)([0-9a-f]{12})\"?\s*$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A daemon that answers: its process (haproxy: the worker) and the digest of the file that it runs.
+    """A daemon that answers: its process (haproxy: the worker; the kernel: 0) and the digest of what it runs.
 
     `digest` is None when the daemon runs a file that does not carry one, such as an operator's own. `servers`
     are haproxy's, which its digest leaves out.
@@ -36,6 +38,8 @@ class Engine(Protocol):
 
     name: str
     file: str
+    absent: str | None
+    """The text that stands for a file that is not there; None where the daemon goes on with what it has."""
 
     def version(self) -> str:
         """The installed engine's version. EngineError when it is not installed."""
@@ -85,19 +89,26 @@ def digest_in(text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def run(name: str, arguments: Sequence[str], timeout: float) -> tuple[int, str]:
+def installed(name: str) -> str | None:
+    """Where an engine's program is; None when it is not installed."""
+    return shutil.which(name) or shutil.which(name, path=_SBIN)
+
+
+def run(
+    name: str, arguments: Sequence[str], timeout: float, *, package: str | None = None, stdin: str = ""
+) -> tuple[int, str]:
     """Run an engine's own program; its exit code and all it said.
 
-    Raises EngineError when it is not installed (the Debian package has the engine's name) or does not end
-    within `timeout` s.
+    Raises EngineError when it is not installed (`package` is Debian's, where it has another name) or does not
+    end within `timeout` s.
     """
-    program = shutil.which(name) or shutil.which(name, path=_SBIN)
+    program = installed(name)
     if program is None:
-        raise EngineError(f"{name} is not installed; apt-get install {name}")
+        raise EngineError(f"{name} is not installed; apt-get install {package or name}")
     try:
         done = subprocess.run(
             [program, *arguments],
-            stdin=subprocess.DEVNULL,
+            input=stdin.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=timeout,

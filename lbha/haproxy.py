@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import socket
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 
-from lbha import adjust, engine, files, haproxy_text, live, overrides
+from lbha import adjust, engine, files, haproxy_text, listen, live, overrides
 from lbha.engine import Deadline, Running
 from lbha.errors import EngineError
 from lbha.haproxy_socket import NotListening, Socket, fields
@@ -31,7 +29,6 @@ _SUMMARY = ("Error(s) found", "Fatal errors found", "Some warnings were found", 
 _MASTER = re.compile(r"^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]", re.MULTILINE)
 _WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
 _DIGEST = re.compile(r"lbha-([0-9a-f]{12})")
-_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75  # linux/in.h, linux/in6.h; Python names neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,7 @@ class Haproxy:
 
     name = "haproxy"
     file = "haproxy.cfg"
+    absent: str | None = None
 
     def __init__(self, paths: Paths) -> None:
         self._admin = Socket(paths.haproxy_socket)
@@ -244,21 +242,12 @@ def _reason(output: str) -> str:
 
 def _try_bind(bind: Bind) -> None:
     """Bind as haproxy will, without listening. EngineError when the address is not to be had."""
-    version = ip_address(bind.endpoint.address).version
-    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_STREAM) as probe:
-        try:
-            # With SO_REUSEPORT haproxy's own listeners, which have it too, are not in the way.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if bind.transparent and version == 4:
-                probe.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
-            elif bind.transparent:
-                probe.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-            probe.bind((bind.endpoint.address, bind.endpoint.port))
-        except PermissionError:
-            return  # not root: haproxy will see
-        except OSError as error:
-            cure = "choose an address of this host"
-            if error.errno == errno.EADDRINUSE:
-                cure = f"see who has it: ss -ltnp 'sport = :{bind.endpoint.port}'"
-            raise EngineError(f"haproxy cannot listen on {bind.endpoint}: {error.strerror}; {cure}") from None
+    try:
+        listen.bind_probe(bind.endpoint, transparent=bind.transparent)
+    except PermissionError:
+        return  # not root: haproxy will see
+    except OSError as error:
+        cure = "choose an address of this host"
+        if error.errno == errno.EADDRINUSE:
+            cure = f"see who has it: ss -ltnp 'sport = :{bind.endpoint.port}'"
+        raise EngineError(f"haproxy cannot listen on {bind.endpoint}: {error.strerror}; {cure}") from None

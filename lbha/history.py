@@ -1,4 +1,4 @@
-"""What was applied before: {state_dir}/history/NNNNNN/ with both files and a manifest, the last ten.
+"""What was applied before: {state_dir}/history/NNNNNN/ with its files and a manifest, the last ten.
 
 An entry is whole before it has its number. While an apply is under way it is called `pending`; a `pending`
 found later tells that an apply was killed.
@@ -27,7 +27,8 @@ class Manifest(msgspec.Struct, frozen=True):
     `origin` is "apply", "rollback to NNNNNN", or "found" for files that were on disk and not from lbha.
     `created` is UTC (ISO 8601). `config` is the sha256 of lbha.toml, `tls` the digest of every TLS file that
     haproxy reads, `reads` those files by the key that names each, `pairs` the keys of certificate and key for
-    each file that lbha made of two, `pools` each service's backends as address:port; all empty where unknown.
+    each file that lbha made of two, `pools` each service's backends as address:port, `redirected` the services
+    that nftables redirects; all empty where unknown.
     """
 
     origin: str
@@ -37,6 +38,7 @@ class Manifest(msgspec.Struct, frozen=True):
     pools: dict[str, list[str]] = {}
     reads: dict[str, str] = {}
     pairs: dict[str, tuple[str, str]] = {}
+    redirected: list[str] = []
 
     @property
     def rollback(self) -> bool:
@@ -68,6 +70,11 @@ class History:
         """The applied configurations, oldest first; the last one is in force. Damaged ones are left out."""
         found = (self._read(f"{number:06d}", number) for number in self._numbers())
         return [entry for entry in found if entry is not None]
+
+    def newest(self) -> Entry | None:
+        """The one in force."""
+        found = (self._read(f"{number:06d}", number) for number in reversed(self._numbers()))
+        return next((entry for entry in found if entry is not None), None)
 
     def pending(self) -> Entry | None:
         """What an apply that was killed was about to do."""

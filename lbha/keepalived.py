@@ -71,6 +71,7 @@ class Keepalived:
 
     name = "keepalived"
     file = "keepalived.conf"
+    absent: str | None = None
 
     def __init__(self, paths: Paths) -> None:
         self._pid_file = Path(paths.keepalived_pid)

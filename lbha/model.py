@@ -80,6 +80,17 @@ class CheckTimes:
     fall: int
 
 
+class Listen(StrEnum):
+    """How haproxy gets the connections to VIP:port."""
+
+    VIP = "vip"
+    """It listens there itself."""
+    REDIRECT = "redirect"
+    """It listens on VIP:redirect_port, and nftables sends them there: another program has 0.0.0.0:port."""
+    AUTO = "auto"
+    """Each node sees for itself which it must be (`lbha.redirect`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What clients reach at VIP:port.
@@ -96,17 +107,23 @@ class Service:
     balance: str
     check: CheckTimes
     tls: Tls | None
+    redirect_port: int
+    listen: Listen = Listen.AUTO
     token_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """VRRP timing. A silent holder is replaced after down_timer_adverts × advert_interval + skew (RFC 9568)."""
+    """VRRP timing. A silent holder is replaced after down_timer_adverts × advert_interval + skew (RFC 9568).
+
+    `vrrp_filter`: nftables drops VRRP (protocol 112) from whoever is not a peer.
+    """
 
     profile: str
     advert_interval: float
     down_timer_adverts: int
     failback: bool
+    vrrp_filter: bool = False
 
 
 class Mode(StrEnum):
@@ -202,11 +219,12 @@ Pools = Mapping[str, Pool]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One node's files by name (`haproxy.cfg`, `keepalived.conf`), and the digest that each one carries.
+    """One node's files by name (`haproxy.cfg`, `keepalived.conf`, and `lbha.nft` where it needs rules), and the
+    digest that each one carries.
 
     A digest (12 hex digits) lets the running daemon prove which file it runs: haproxy shows it as
-    `Description` in `show info`, keepalived as `Router ID` in its data dump. haproxy.cfg's is that of its
-    structure, without the servers: those are proved one by one (`lbha.live`).
+    `Description` in `show info`, keepalived as `Router ID` in its data dump, the kernel as each rule's comment.
+    haproxy.cfg's is that of its structure, without the servers: those are proved one by one (`lbha.live`).
     """
 
     files: Mapping[str, str]
@@ -215,4 +233,8 @@ class Rendered:
     @staticmethod
     def targets(paths: Paths) -> dict[str, Path]:
         """Where each file belongs on a node."""
-        return {"haproxy.cfg": Path(paths.haproxy_cfg), "keepalived.conf": Path(paths.keepalived_conf)}
+        return {
+            "haproxy.cfg": Path(paths.haproxy_cfg),
+            "keepalived.conf": Path(paths.keepalived_conf),
+            "lbha.nft": Path(paths.state_dir) / "lbha.nft",
+        }

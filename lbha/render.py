@@ -1,4 +1,4 @@
-"""Cluster + backends -> the text of haproxy.cfg and keepalived.conf. The only user of Jinja2; pure.
+"""Cluster + backends -> the text of haproxy.cfg, keepalived.conf and lbha.nft. The only user of Jinja2; pure.
 
 Equal input gives equal bytes: everything is sorted and nothing tells the time. Values reach a template only
 as checked by `lbha.config` and `lbha.discovery`; an undefined name in an operator's own template is an
@@ -8,6 +8,7 @@ error, and nothing is HTML-escaped (`autoescape` would turn & into &amp; in a co
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,10 +20,12 @@ from lbha import haproxy_text, live
 from lbha.errors import RenderError
 from lbha.model import Backend, Cluster, Endpoint, Kind, Mode, Node, Paths, Pool, Pools, Rendered, Service
 from lbha.priority import agent_terms, terms
+from lbha.redirect import Redirect
 
 FILES = {
     "haproxy.cfg": "haproxy/haproxy.cfg.j2",
     "keepalived.conf": "keepalived/keepalived.conf.j2",
+    "lbha.nft": "nftables/lbha.nft.j2",
 }
 """File -> its template, below `templates/` or the operator's `[templates] directory`."""
 
@@ -32,9 +35,10 @@ _DIGEST = "lbha-@digest@"
 
 @dataclass(frozen=True, slots=True)
 class _PoolView:
-    """A pool as haproxy's template sees it."""
+    """A pool as haproxy's template sees it. `port` is where haproxy listens."""
 
     service: Service
+    port: int
     backends: tuple[Backend, ...]
     check_tls: str
 
@@ -58,11 +62,14 @@ def render(
     pools: Pools,
     interface: str,
     *,
+    redirects: Sequence[Redirect] = (),
     load_state: bool = False,
     real_time: bool = True,
 ) -> Rendered:
     """The files of `node`, whose VIPs go on `interface`.
 
+    For the services in `redirects` haproxy listens on another port, and lbha.nft sends new connections there;
+    without redirects and `vrrp_filter` there is no lbha.nft.
     `load_state` makes haproxy read which servers are down from `state_file`, so that a reload sends nothing
     to a dead server (without: 9 requests in 0.3 s, measured). Only where that file exists: haproxy warns
     about a missing one. `real_time` gives VRRP a real-time priority, only where keepalived survives a reload
@@ -87,6 +94,7 @@ def render(
     if agent or not sizes.local:
         local_checks = ()
     family = ip_address(node.address).version
+    ports = {redirect.service: redirect.to for redirect in redirects}
     context = {
         "cluster": cluster,
         "node": node,
@@ -98,9 +106,11 @@ def render(
         "terms": sizes,
         "priority": sizes.base(index, len(local_checks)),
         "local_checks": local_checks,
+        "redirects": redirects,
         "pools": tuple(
             _PoolView(
                 service,
+                ports.get(service.name, service.port),
                 pools[service.name].backends,
                 _haproxy_tls(service, cluster.paths),
             )
@@ -113,6 +123,12 @@ def render(
             for address in peer.addresses
             if ip_address(address).version == family
         ),
+        "vrrp_peers": tuple(
+            sorted(
+                (address for peer in cluster.nodes if peer != node for address in peer.addresses),
+                key=lambda address: (ip_address(address).version, int(ip_address(address))),
+            )
+        ),
         "state_file": state_file(cluster.paths) if load_state else None,
         "real_time": real_time,
         "slots": f"{haproxy_text.SLOT} 1-{live.SLOTS}",
@@ -122,6 +138,8 @@ def render(
     files: dict[str, str] = {}
     digests: dict[str, str] = {}
     for name, template in FILES.items():
+        if name == "lbha.nft" and not redirects and not cluster.failover.vrrp_filter:
+            continue
         text = _render_one(environment, template, context)
         # A running haproxy changes its servers without a reload, so its digest stands for all the rest.
         fixed = haproxy_text.structure(text) if name == "haproxy.cfg" else text
@@ -184,6 +202,7 @@ def _environment(own_templates: str | None) -> jinja2.Environment:
     )
     environment.filters.update(
         bracketed=lambda address: f"[{address}]" if ":" in address else address,
+        family=lambda address: "ip6" if ":" in address else "ip",
         host_prefix=lambda address: f"{address}/{128 if ':' in address else 32}",
         ms=lambda seconds: f"{round(seconds * 1000)}ms",
     )
@@ -199,7 +218,7 @@ def _prove_used(directory: Path) -> None:
         raise RenderError(f'templates.directory = "{directory}": {error.strerror or error}') from None
     if not used:
         raise RenderError(
-            f'templates.directory = "{directory}" holds neither {" nor ".join(FILES.values())}; '
+            f'templates.directory = "{directory}" holds none of {", ".join(FILES.values())}; '
             "put your template there, or remove the key"
         )
 

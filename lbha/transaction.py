@@ -19,7 +19,7 @@ from lbha.errors import ApplyError, EngineError, LbhaError
 from lbha.files import PRIVATE, Access
 from lbha.history import Entry, History, Manifest
 
-ACCESS = {"haproxy.cfg": Access(0o640, "haproxy"), "keepalived.conf": PRIVATE}
+ACCESS = {"haproxy.cfg": Access(0o640, "haproxy"), "keepalived.conf": PRIVATE, "lbha.nft": PRIVATE}
 
 
 class DidNotRunError(ApplyError):
@@ -87,7 +87,7 @@ class Plan:
 
 
 class Transaction:
-    """The node's two engines, where their files belong, and where lbha keeps its own."""
+    """The node's engines, where their files belong, and where lbha keeps its own."""
 
     def __init__(self, engines: Sequence[Engine], targets: Mapping[str, Path], state_dir: Path) -> None:
         self._engines = engines
@@ -144,14 +144,14 @@ class Transaction:
             running=running,
             lay=frozenset(lay),
             tell=tell,
-            # Both, or a rollback would put one back beside another that was not there with it.
+            # All, or a rollback would put one back beside another that was not there with it.
             found={name: data for name, data in good.items() if data is not None} if unknown else {},
             newest=newest,
             pending=pending,
         )
 
     def prove(self, plan: Plan, staging: Path) -> None:
-        """Have both engines read their file in `staging`, and see that it can run. EngineError, OSError.
+        """Have each engine read its file in `staging`, and see that it can run. EngineError, OSError.
 
         What lies beside haproxy.cfg is staged too, so that bad certificates never reach their place.
         """
@@ -212,6 +212,8 @@ class Transaction:
         steps = []
         for each in self._engines:
             data = plan.wanted.files.get(each.file)
+            if data is None and each.absent is not None:
+                continue
             running = plan.running[each.name]
             action = "unchanged"
             ms = None
@@ -272,10 +274,11 @@ class Transaction:
                 problems.append(engine.one_line(error))
         for each in told:
             good = plan.good[each.file]
-            if good is None:
+            text = each.absent if good is None else _text(good)
+            if text is None:
                 continue
             try:
-                _tell(each, _text(good), adjust=plan.tell[each.name] == "adjusted")
+                _tell(each, text, adjust=plan.tell[each.name] == "adjusted")
             except (OSError, EngineError) as error:
                 problems.append(engine.one_line(error))
         if problems:

@@ -157,6 +157,7 @@ def _same_node(cluster: Cluster, node: Node) -> Node:
 
 def _one_line(report: apply.Report) -> str:
     told = [f"{step.engine} {step.action}" for step in report.steps]
+    told += [str(redirect) for redirect in report.redirects]
     return "; ".join([*told, report.held] if report.held else told)
 
 
@@ -179,7 +180,7 @@ def _files(cluster: Cluster, config_file: Path) -> set[Path]:
         if isinstance(service.backends, str) and service.backends.startswith("etcd-env:"):
             found.add(Path(service.backends.partition(":")[2]))
     if cluster.templates:
-        found |= {Path(cluster.templates) / below for below in ("haproxy/x", "keepalived/x")}
+        found |= {Path(cluster.templates) / below for below in ("haproxy/x", "keepalived/x", "nftables/x")}
     return found
 
 

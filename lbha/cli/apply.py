@@ -64,6 +64,7 @@ def lines(report: Report) -> list[str]:
     """A line for each pool that changed or could not be asked for, each engine, and a hold."""
     told = [line for change in report.pools for line in _pool_lines(change)]
     told += [_engine_line(step, planned=report.result == "planned") for step in report.steps]
+    told += [str(redirect) for redirect in report.redirects]
     if report.held:
         told.append(f"held: {report.held}")
     return told

@@ -42,6 +42,7 @@ from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
     type=click.Path(path_type=Path),
     help="TOML merged into the lbha.toml of lbha's own labs.",
 )
+@click.option("--stacked", is_flag=True, help="lbha's own labs with apiservers on 0.0.0.0:6443, as kubeadm's.")
 @click.option("--lab", "lab_name", metavar="NAME", help="Use a lab that is up; else each setup gets its own.")
 @click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True)
 @click.option(
@@ -61,6 +62,7 @@ def command(
     setups: tuple[str, ...],
     baselines: tuple[str, ...],
     overrides: Path | None,
+    stacked: bool,
     lab_name: str | None,
     nodes: int,
     window: float,
@@ -80,8 +82,10 @@ def command(
     if os.geteuid() != 0:
         raise LabError("the drill makes network namespaces: run it as root")
     chosen = ctx.get_parameter_source("setups") is not click.core.ParameterSource.DEFAULT
-    if lab_name and (chosen or baselines or overrides):
-        raise click.UsageError("--lab is one lab that is up; --setup, --baseline and -c need labs of their own")
+    if lab_name and (chosen or baselines or overrides or stacked):
+        raise click.UsageError(
+            "--lab is one lab that is up; --setup, --baseline, --stacked and -c need labs of their own"
+        )
     plan = Plan(
         setups=tuple(dict.fromkeys((*setups, *baselines))),
         faults=drill.known(faults) if faults else None,
@@ -89,6 +93,7 @@ def command(
         nodes=nodes,
         window=window,
         overrides=overrides,
+        stacked=stacked,
     )
     if lab_name:
         given = lab.load(lab_name)

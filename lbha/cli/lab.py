@@ -50,7 +50,10 @@ def command() -> None:
     "--kube-apiserver", metavar="PATH", help="A real kube-apiserver (else one on PATH, else a stand-in)."
 )
 @click.option("--setup", type=click.Choice(SETUPS), default=SETUPS[0], show_default=True)
-def up(name: str, nodes: int, overrides: Path | None, kube_apiserver: str | None, setup: str) -> None:
+@click.option("--stacked", is_flag=True, help="The apiserver listens on 0.0.0.0:6443, as kubeadm's does.")
+def up(
+    name: str, nodes: int, overrides: Path | None, kube_apiserver: str | None, setup: str, stacked: bool
+) -> None:
     """Start a lab and wait until it is healthy."""
     from lbha.lab import lab
 
@@ -59,7 +62,13 @@ def up(name: str, nodes: int, overrides: Path | None, kube_apiserver: str | None
 
     click.echo(f"lab {name}: {nodes} nodes, {setup}")
     spec = lab.up(
-        name, nodes=nodes, setup=setup, overrides=overrides, kube_apiserver=kube_apiserver, progress=progress
+        name,
+        nodes=nodes,
+        setup=setup,
+        overrides=overrides,
+        kube_apiserver=kube_apiserver,
+        stacked=stacked,
+        progress=progress,
     )
     click.echo(
         f"up: VIP {spec.vip}, apiserver :{spec.apiserver_port} ({spec.apiserver}), etcd :{spec.etcd_port}"

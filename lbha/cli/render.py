@@ -1,4 +1,4 @@
-"""`lbha render`: the text of both files. Changes nothing on the node and needs no root."""
+"""`lbha render`: the text of the files. Changes nothing on the node and needs no root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import click
 
 from lbha.cli.common import config_option, load_cluster, node_option, since
 from lbha.errors import LbhaError, RenderError
-from lbha.model import Cluster, Node, Pools, Rendered
+from lbha.model import Cluster, Listen, Node, Pools, Rendered
+from lbha.redirect import Redirect, redirects
 
 
 @click.command()
@@ -19,10 +20,10 @@ from lbha.model import Cluster, Node, Pools, Rendered
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Write DIR/haproxy.cfg and so on.")
 @click.option("--diff", is_flag=True, help="Show what would change on this node.")
 def command(config_file: Path, node_name: str | None, all_nodes: bool, out: Path | None, diff: bool) -> None:
-    """Print haproxy.cfg and keepalived.conf as this node would get them.
+    """Print haproxy.cfg, keepalived.conf and, where it has rules, lbha.nft as this node would get them.
 
     \b
-    lbha render                               both files, to read
+    lbha render                               the files, to read
     lbha render --diff                        what `lbha apply` would change here
     lbha render -c lbha.toml --node cp2 --out build
     lbha render -c lbha.toml --all-nodes --out build
@@ -57,6 +58,13 @@ def _render(cluster: Cluster, node: Node, pools: Pools, diff: bool) -> Rendered:
 
     here = host.interface_of(cluster, node)
     interface = here or cluster.interface
+    auto = [service.name for service in cluster.services if service.listen is Listen.AUTO]
+    if here is None and auto:
+        click.echo(
+            f'lbha: {node.name} is another host: rendered as listen = "vip" where the node itself would see '
+            f"({', '.join(auto)})",
+            err=True,
+        )
     if interface is None:
         interface = "eth0"
         click.echo(
@@ -69,9 +77,20 @@ def _render(cluster: Cluster, node: Node, pools: Pools, diff: bool) -> Rendered:
         node,
         pools,
         interface,
+        redirects=_redirects(cluster) if here else redirects(cluster),
         load_state=here is not None and (diff or _is_applied(render.state_file(cluster.paths))),
         real_time=here is None or Keepalived(cluster.paths).survives_real_time(),
     )
+
+
+def _redirects(cluster: Cluster) -> tuple[Redirect, ...]:
+    """As `lbha apply` would here; where only root may read what is in force, by the sockets alone."""
+    from lbha import listen
+
+    try:
+        return listen.find_redirects(cluster)
+    except PermissionError:
+        return redirects(cluster, listen.taken_ports(cluster))
 
 
 def _is_applied(state_file: str) -> bool:
@@ -95,8 +114,13 @@ def _write(directory: Path, rendered: Rendered) -> None:
 
 
 def _diff(cluster: Cluster, rendered: Rendered) -> None:
+    from lbha import nftables
+
     same = True
-    for name, path in Rendered.targets(cluster.paths).items():
+    targets = Rendered.targets(cluster.paths)
+    wanted = {name: text.encode() for name, text in rendered.files.items()}
+    for name, data in nftables.with_absent(cluster.paths, wanted).items():
+        path = targets[name]
         try:
             old = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -105,7 +129,7 @@ def _diff(cluster: Cluster, rendered: Rendered) -> None:
             raise LbhaError(f"{path}: {error.strerror}; read it as root") from None
         lines = difflib.unified_diff(
             old.splitlines(keepends=True),
-            rendered.files[name].splitlines(keepends=True),
+            data.decode().splitlines(keepends=True),
             str(path),
             f"{path} (rendered)",
         )

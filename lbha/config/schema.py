@@ -51,6 +51,8 @@ class RawService(Table, frozen=True):
     balance: str = "leastconn"
     check: RawCheck = RawCheck()
     tls: RawTls | None = None
+    listen: str = "auto"
+    redirect_port: int | None = None
     token_file: str | None = None
 
 
@@ -61,6 +63,7 @@ class RawFailover(Table, frozen=True):
     advert_interval: float | None = None
     down_timer_adverts: int | None = None
     failback: bool = False
+    vrrp_filter: bool = False
 
 
 class RawHealth(Table, frozen=True):

@@ -6,7 +6,7 @@ from lbha.config import values
 from lbha.config.addresses import endpoint
 from lbha.config.document import ABSENT, Document, suggest, under
 from lbha.config.schema import RawCheck, RawService, RawTls, convert
-from lbha.model import CheckTimes, Endpoint, Kind, Node, Peers, Service, Tls
+from lbha.model import CheckTimes, Endpoint, Kind, Listen, Node, Peers, Service, Tls
 
 RESERVED_SERVICES = ("haproxy", "holder")
 """`lbha check` gives these names a meaning of their own."""
@@ -22,6 +22,9 @@ _CHECKS = {
     Kind.TCP: CheckTimes(interval=1.0, fast_interval=0.5, timeout=1.0, rise=2, fall=3),
 }
 """2 s is above the 1.0 s that an etcd without a leader takes to answer (measured)."""
+
+REDIRECT_OFFSET = 10_000
+"""What is added to a port (above 55535: taken from it) for its `redirect_port`."""
 
 _PORTS = {Kind.KUBE_APISERVER: 6443, Kind.ETCD: 2379}
 
@@ -57,7 +60,36 @@ def services(
         if service.backends == "nodes" and service.target_port == peers.port:
             document.fail("peers.port", peers.port, f"is where {key} has its servers", "choose another port")
         found.append(service)
+    _refuse_taken_redirect_ports(document, found, ports, nodes)
     return tuple(found)
+
+
+def _refuse_taken_redirect_ports(
+    document: Document, services: list[Service], ports: dict[int, str], nodes: tuple[Node, ...]
+) -> None:
+    """haproxy may have to listen on VIP:redirect_port, so nothing else of the file may be there on a node."""
+    taken = dict(ports)
+    here = {address for node in nodes for address in node.addresses}
+    for service in services:
+        key = under("services", service.name)
+        if service.backends == "nodes":
+            taken.setdefault(service.target_port, f"{key}.target_port")
+        elif not isinstance(service.backends, str):
+            for each in service.backends:
+                if each.address in here:
+                    taken.setdefault(each.port, f"{key}.backends")
+    for service in services:
+        if service.listen is Listen.VIP:
+            continue
+        key = f"{under('services', service.name)}.redirect_port"
+        owner = taken.setdefault(service.redirect_port, key)
+        if owner != key:
+            document.fail(
+                key,
+                service.redirect_port,
+                f"already taken by {owner}",
+                'choose another, or write listen = "vip" where nothing else has the port of the service',
+            )
 
 
 def _service(document: Document, key: str, name: str, value: object) -> Service:
@@ -77,6 +109,12 @@ def _service(document: Document, key: str, name: str, value: object) -> Service:
     target_port = port
     if raw.target_port is not None:
         target_port = values.number(document, f"{key}.target_port", raw.target_port, 1, 65535)
+    redirect_port = port + REDIRECT_OFFSET if port + REDIRECT_OFFSET <= 65535 else port - REDIRECT_OFFSET
+    if raw.redirect_port is not None:
+        redirect_port = values.number(document, f"{key}.redirect_port", raw.redirect_port, 1, 65535)
+    ways = [way.value for way in Listen]
+    if raw.listen not in ways:
+        document.fail(f"{key}.listen", raw.listen, "unknown way to listen", suggest(raw.listen, ways))
     if raw.balance not in BALANCES:
         document.fail(f"{key}.balance", raw.balance, "unknown algorithm", suggest(raw.balance, BALANCES))
     backends = _backends(document, f"{key}.backends", raw.backends, kind, target_port)
@@ -98,6 +136,8 @@ def _service(document: Document, key: str, name: str, value: object) -> Service:
         balance=raw.balance,
         check=_check(document, f"{key}.check", raw.check, _CHECKS[kind]),
         tls=_tls(document, f"{key}.tls", raw.tls, kind),
+        redirect_port=redirect_port,
+        listen=Listen(raw.listen),
         token_file=raw.token_file,
     )
 

@@ -45,6 +45,8 @@ def _service(service: Service) -> dict[str, Any]:
         "kind": service.kind.value,
         "port": service.port,
         "target_port": service.target_port,
+        "listen": service.listen.value,
+        "redirect_port": service.redirect_port,
         "backends": listed if isinstance(listed, str) else [str(each) for each in listed],
         "balance": service.balance,
         "token_file": service.token_file,

@@ -39,7 +39,7 @@ def find_apiserver(given: str | None) -> str:
     return str(Path(given).absolute())
 
 
-def lab(name: str, directory: Path, count: int, setup: str, apiserver: str) -> LabSpec:
+def lab(name: str, directory: Path, count: int, setup: str, apiserver: str, stacked: bool = False) -> LabSpec:
     """The lab as it will be."""
     nodes = tuple(
         LabNode(f"cp{i}", f"10.77.0.{10 + i}", f"fd77::{10 + i}", f"{label(name)}-cp{i}", directory / f"cp{i}")
@@ -60,6 +60,7 @@ def lab(name: str, directory: Path, count: int, setup: str, apiserver: str) -> L
         client_cert=directory / "client.crt",
         client_key=directory / "client.key",
         apiserver=apiserver,
+        stacked=stacked,
     )
 
 

@@ -102,14 +102,18 @@ def every(spec: LabSpec) -> tuple[str, ...]:
 
 
 @contextmanager
-def own_lab(setup: str, nodes: int, overrides: Path | None = None) -> Iterator[LabSpec]:
+def own_lab(setup: str, nodes: int, overrides: Path | None = None, stacked: bool = False) -> Iterator[LabSpec]:
     """A lab of that setup for as long as the `with` statement lasts, however it ends.
 
-    `overrides` is merged into its lbha.toml; a published recipe has none.
+    `overrides` is merged into its lbha.toml, `stacked` lets its apiservers listen on 0.0.0.0; a recipe has
+    neither.
     """
     name = f"d{os.getpid()}-{setup[:2]}"
+    own = setup in OWN_SETUPS
     try:
-        yield lab.up(name, nodes=nodes, setup=setup, overrides=overrides if setup in OWN_SETUPS else None)
+        yield lab.up(
+            name, nodes=nodes, setup=setup, overrides=overrides if own else None, stacked=stacked and own
+        )
     finally:
         # An impatient second Ctrl-C must not leave half a lab.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -178,6 +178,8 @@ class Faults:
         wire.forget(node)
         if self._spec.setup == "lbha-agent":
             trackers.prepare(run_directory(node))
+        elif self._spec.stacked:
+            wire.run(list(product(node, "apply")))  # lbha-reload.timer, which a lab does not have
 
     async def _stress(self, node: LabNode) -> None:
         for _ in range(BUSY_LOOPS):

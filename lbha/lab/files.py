@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def lay(spec: LabSpec, doc: dict[str, Any]) -> None:
         text = tomli_w.dumps(doc | {"paths": paths(node, doc.get("paths", {})), "peers": _peers(spec, node)})
         (node.directory / CONFIG).write_text(text)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(_apply, spec.nodes))
+        list(pool.map(partial(_apply, spec.stacked), spec.nodes))
 
 
 def paths(node: LabNode, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -109,6 +111,10 @@ def _peers(spec: LabSpec, node: LabNode) -> dict[str, Any]:
     return {"ca": str(spec.ca), "cert": str(pki.server_cert(node)), "key": str(pki.server_key(node))}
 
 
-def _apply(node: LabNode) -> None:
+def _apply(stacked: bool, node: LabNode) -> None:
     command = [lbha_program(), "apply", "-c", str(node.directory / CONFIG), "--node", node.name]
+    if stacked:
+        # On a real node kubeadm's apiserver is there first; here it starts last, so its port is taken for it.
+        taken = f"import socket as s, subprocess, sys; a = s.create_server(('0.0.0.0', {APISERVER_PORT}))"
+        command = [sys.executable, "-c", f"{taken}; sys.exit(subprocess.call(sys.argv[1:]))", *command]
     run(["ip", "netns", "exec", node.netns, *command])

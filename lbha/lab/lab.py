@@ -56,19 +56,22 @@ def up(
     setup: str = SETUPS[0],
     overrides: Path | None = None,
     kube_apiserver: str | None = None,
+    stacked: bool = False,
     progress: Progress = lambda step, seconds: None,
 ) -> LabSpec:
     """Start a lab and wait until everything in it is healthy.
 
     `overrides` is a TOML file merged into the lab's lbha.toml; `kube_apiserver` the path of a real one (else
-    the one on PATH, else the stand-in). LabError or ConfigError when it cannot be; nothing is left then,
-    except when it came up and is not healthy: then it stays, to be looked at.
+    the one on PATH, else the stand-in); `stacked`: it listens on 0.0.0.0, as kubeadm's does.
+
+    LabError or ConfigError when it cannot be; nothing is left then, except when it came up and is not healthy:
+    then it stays, to be looked at.
     """
     directory = directory_of(name)
     design.check_host(setup, nodes)
     if _traces(name):
         raise LabError(f"lab {name} is up already, or was not ended; `lbha lab down --name {name}` ends it")
-    spec = design.lab(name, directory, nodes, setup, design.find_apiserver(kube_apiserver))
+    spec = design.lab(name, directory, nodes, setup, design.find_apiserver(kube_apiserver), stacked)
     doc = files.document(spec, files.read_overrides(overrides))
     if setup in OWN_SETUPS:
         cluster = files.check(doc, spec, f"{overrides} on the lab's own lbha.toml" if overrides else "the lab")
@@ -79,6 +82,8 @@ def up(
             apiserver_port=ports.get(Kind.KUBE_APISERVER, APISERVER_PORT),
             etcd_port=ports.get(Kind.ETCD, ETCD_PORT),
         )
+    elif stacked:
+        raise LabError(f"a recipe's haproxy leaves 6443 to the apiserver: --stacked goes with {OWN_SETUPS}")
     elif overrides:
         raise LabError(f"-c changes lbha's own setup; the setup {setup} is taken as it was published")
 

@@ -18,7 +18,8 @@ from lbha.lab.spec import LabSpec
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do. `faults` None: every one that the setup can have. `given`: a lab that is up, instead of one
-    of its own for each setup. `window` in s; `overrides` is TOML merged into the lbha.toml of own labs."""
+    of its own for each setup. `window` in s; `overrides` is TOML merged into the lbha.toml of own labs, whose
+    apiservers listen on 0.0.0.0 with `stacked`."""
 
     setups: tuple[str, ...]
     faults: tuple[str, ...] | None = None
@@ -27,6 +28,7 @@ class Plan:
     window: float = 60.0
     overrides: Path | None = None
     given: LabSpec | None = None
+    stacked: bool = False
 
 
 class Series:
@@ -51,7 +53,7 @@ class Series:
             todo: list[tuple[str, int]] | None = None
             while todo is None or todo:
                 self._tell(f"{setup}: starting a lab")
-                own = drill.own_lab(setup, plan.nodes, plan.overrides)
+                own = drill.own_lab(setup, plan.nodes, plan.overrides, plan.stacked)
                 with nullcontext(plan.given) if plan.given else own as spec:
                     if todo is None:
                         todo = self._todo(spec)

@@ -52,7 +52,8 @@ class LabSpec:
     """A lab that is up.
 
     `apiserver_port` and `etcd_port` are what clients dial at the VIP. etcd and the apiserver accept
-    `client_cert`, and `ca` verifies both. `apiserver` is "stand-in" or a real kube-apiserver's path.
+    `client_cert`, and `ca` verifies both. `apiserver` is "stand-in" or a real kube-apiserver's path; `stacked`
+    lets it listen on every address, as kubeadm does.
     """
 
     name: str
@@ -68,6 +69,7 @@ class LabSpec:
     client_cert: Path
     client_key: Path
     apiserver: str
+    stacked: bool = False
 
     @property
     def control(self) -> Path:

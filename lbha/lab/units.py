@@ -183,17 +183,18 @@ def _etcd_servers(spec: LabSpec, node: LabNode) -> str:
 def _apiserver(spec: LabSpec, node: LabNode) -> list[str]:
     cert, key, ca = str(pki.server_cert(node)), str(pki.server_key(node)), str(spec.ca)
     etcd = _etcd_servers(spec, node)
+    address = "0.0.0.0" if spec.stacked else node.address
     if spec.apiserver == STAND_IN:
         return [
             *(sys.executable, "-m", "lbha.lab.apiserver"),
-            *("--address", node.address, "--port", str(APISERVER_PORT)),
+            *("--address", address, "--port", str(APISERVER_PORT)),
             *("--cert", cert, "--key", key, "--ca", ca),
             *("--etcd", etcd, "--etcd-cert", str(spec.client_cert), "--etcd-key", str(spec.client_key)),
             *("--error-file", str(error_file(node))),
         ]
     return [
         spec.apiserver,
-        f"--bind-address={node.address}",
+        f"--bind-address={address}",
         f"--advertise-address={node.address}",
         f"--secure-port={APISERVER_PORT}",
         f"--tls-cert-file={cert}",

@@ -36,11 +36,13 @@ def set_link(spec: LabSpec, node: LabNode, *, up: bool) -> None:
 
 
 def forget(node: LabNode) -> None:
-    """What a power cycle does to a host's network: foreign addresses, sockets and neighbours are gone."""
+    """What a power cycle does to a host's network: foreign addresses, sockets, neighbours and rules are gone.
+    (The kernel's memory of redirected connections stays, of no use to anybody without its sockets.)"""
     for address, length in addresses(node.netns).items():
         if address not in (node.address, node.address6) and not address.startswith("fe80:"):
             run(["ip", "-n", node.netns, "addr", "del", f"{address}/{length}", "dev", "eth0"])
     run(["ip", "-n", node.netns, "neigh", "flush", "dev", "eth0"])
+    run(["ip", "netns", "exec", node.netns, "nft", "flush", "ruleset"])
     # A killed process leaves its connections to the kernel, which would go on with them after the "boot".
     run(["ip", "netns", "exec", node.netns, "ss", "--no-header", "--kill", "--tcp", "state", "all"])
 

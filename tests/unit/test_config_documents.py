@@ -159,6 +159,8 @@ def test_every_default_is_shown(smallest: str) -> None:
         "kind": "etcd",
         "port": 2379,
         "target_port": 2379,
+        "listen": "auto",
+        "redirect_port": 12379,
         "backends": "nodes",
         "balance": "leastconn",
         "check": {"interval": 1.0, "fast_interval": 0.5, "timeout": 2.0, "rise": 1, "fall": 3},
