@@ -118,8 +118,13 @@ def _diff(cluster: Cluster, rendered: Rendered) -> None:
 
     same = True
     targets = Rendered.targets(cluster.paths)
-    wanted = {name: text.encode() for name, text in rendered.files.items()}
-    for name, data in nftables.with_absent(cluster.paths, wanted).items():
+    try:
+        wanted = nftables.with_absent(
+            cluster.paths, {name: text.encode() for name, text in rendered.files.items()}
+        )
+    except OSError as error:
+        raise LbhaError(f"{error.filename}: {error.strerror}; read it as root") from None
+    for name, data in wanted.items():
         path = targets[name]
         try:
             old = path.read_text(encoding="utf-8", errors="replace")
