@@ -57,7 +57,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     for name in draw(st.lists(names, min_size=1, max_size=5, unique_by=str.lower)):
         own = [family(next(addresses)) for family in draw(st.permutations(families))]
         nodes[name] = own[0] if len(own) == 1 and draw(maybe) else own
-    free = iter(draw(st.lists(ports, min_size=8, max_size=8, unique=True)))
+    chosen_ports = draw(st.lists(ports, min_size=9, max_size=9, unique=True))
+    free = iter(chosen_ports)
     metrics = {"address": draw(st.sampled_from(["127.0.0.1", "127.1.2.3", "[::1]"])) + f":{next(free)}"}
     document = {"cluster": cluster, "nodes": nodes, "metrics": metrics, "services": {}}
     usable = service_names.filter(lambda name: name not in ("haproxy", "holder"))
@@ -67,6 +68,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         document["services"][name] = draw(
             service(next(free), backends[: draw(st.integers(1, 3))], 100 + 9 * number)
         )
+        # Any other port of the file may be the default one by chance.
+        document["services"][name]["redirect_port"] = next(free)
+        if document["services"][name].get("target_port") in chosen_ports:
+            del document["services"][name]["target_port"]
     if draw(maybe):
         document["failover"] = draw(failover)
     if draw(maybe):
@@ -85,6 +90,7 @@ failover = st.fixed_dictionaries(
         "advert_interval": st.integers(1, 4095).map(lambda number: number / 100),
         "down_timer_adverts": st.integers(1, 100),
         "failback": st.booleans(),
+        "vrrp_filter": st.booleans(),
     },
 )
 
@@ -101,6 +107,8 @@ def service(draw: st.DrawFn, port: int, listed: list[str], number: int) -> dict[
     table: dict[str, Any] = {"kind": kind, "port": port, "backends": draw(st.sampled_from(sources))}
     if draw(maybe):
         table["target_port"] = draw(ports)
+    if draw(maybe):
+        table["listen"] = draw(st.sampled_from(["vip", "redirect", "auto"]))
     if draw(maybe):
         table["balance"] = draw(st.sampled_from(BALANCES))
     if table["backends"] == "kubernetes" and draw(maybe):
@@ -170,6 +178,7 @@ def test_every_default_is_shown(smallest: str) -> None:
         "advert_interval": 0.1,
         "down_timer_adverts": 6,
         "failback": False,
+        "vrrp_filter": False,
     }
     assert shown["health"] == {"mode": "agent", "interval": 1, "rise": 2, "fall": 2, "quarantine": 30.0}
     assert shown["metrics"] == {"address": "127.0.0.1:8404"}

@@ -142,6 +142,23 @@ MISTAKES = {
     "target-port": M("", "target_port = 65536\n", "services.etcd.target_port", "65536", "from 1 to 65535"),
     "port-taken": M("", "port = 6443\n", "services.etcd.port", "6443", "already taken by services.apiserver"),
     "port-of-metrics": M("", "port = 8404\n", "services.etcd.port", "8404", "taken by metrics.address"),
+    "listen": M("", 'listen = "vips"\n', "services.etcd.listen", '"vips"', 'did you mean "vip"?'),
+    "redirect-port": M("", "redirect_port = 0\n", "services.etcd.redirect_port", "0", "from 1 to 65535"),
+    "redirect-itself": M("", "redirect_port = 2379\n", "services.etcd.redirect_port", "2379", "choose another"),
+    "redirect-taken": M(
+        "", "redirect_port = 16443\n", "services.etcd.redirect_port", "16443", "choose another, or write listen"
+    ),
+    "redirect-default-taken": M(
+        "", "port = 16443\n", "services.apiserver.redirect_port", "16443", "taken by services.etcd.port; choose"
+    ),
+    "redirect-on-a-server": M(
+        "", "redirect_port = 99\ntarget_port = 99\n", "etcd.redirect_port", "99", "etcd.target_port; choose"
+    ),
+    "redirect-on-a-listed-server": M(
+        "", 'backends = ["10.0.0.12:16443"]\n', "apiserver.redirect_port", "16443", "etcd.backends; choose"
+    ),
+    "redirect-on-peers": M("", "redirect_port = 8406\n", "etcd.redirect_port", "8406", "peers.port; choose"),
+    "filter-word": M("", '[failover]\nvrrp_filter = "yes"\n', "failover.vrrp_filter", '"yes"', "true or false"),
     "metrics-of-node": M(
         "", '[metrics]\naddress = "10.0.0.11:9000"\n', "metrics.address", "10.0.0.11:9000", '"127.0.0.1:8404"'
     ),
@@ -317,7 +334,8 @@ def test_lbha_in_a_place_that_no_line_can_name_must_be_told_another(smallest: st
 def test_a_full_size_file_is_read_in_bounded_time() -> None:
     """One MiB of services, then of VIPs: about a second each."""
     head = '[cluster]\nname = "x"\n{}\n[nodes]\na = "10.0.0.1"\n'
-    many = "".join(f'[services.s{port}]\nkind = "tcp"\nport = {port}\n' for port in range(10_000, 30_000))
+    ports = (*range(10_000, 20_000), *range(30_000, 40_000))  # each + 10,000 is free
+    many = "".join(f'[services.s{port}]\nkind = "tcp"\nport = {port}\n' for port in ports)
     assert len(parse(head.format('vip = "10.0.0.100"') + many).services) == 20_000
     vips = ",".join(f'"1.{index >> 16}.{index >> 8 & 255}.{index & 255}"' for index in range(70_000))
     listed = ",".join(f'"10.1.{index >> 8}.{index & 255}"' for index in range(10_000))

@@ -165,7 +165,7 @@ def test_templates_of_the_operator_that_nobody_would_read_are_refused(
         directory.mkdir()
         (directory / laid).write_text("# in the wrong place")
     own = replace(cluster, templates=str(directory))
-    with pytest.raises(RenderError, match=r"templates\.directory .* holds neither haproxy/haproxy\.cfg\.j2"):
+    with pytest.raises(RenderError, match=r"templates\.directory .* holds none of haproxy/haproxy\.cfg\.j2"):
         render(own, own.nodes[0], own_nodes(own), "eth0")
 
 
