@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lbha.config import parse
-from lbha.model import Cluster, Pool
+from lbha.model import Cluster, Listen, Pool
+from lbha.redirect import redirects
 from lbha.render import render, state_file
 
 FAMILIES = {
@@ -72,7 +73,8 @@ def accepted(namespace: str, directory: Path, files: dict[str, str]) -> None:
         (directory / name).write_text(text)
     haproxy = ["haproxy", "-c", "-dW", "-f", str(directory / "haproxy.cfg")]
     keepalived = ["keepalived", "-t", "-f", str(directory / "keepalived.conf")]
-    for command in (haproxy, keepalived):
+    nft = [["nft", "-c", "-f", str(directory / name)] for name in files if name == "lbha.nft"]
+    for command in (haproxy, keepalived, *nft):
         done = subprocess.run(
             ["ip", "netns", "exec", namespace, *command], capture_output=True, text=True, check=False
         )
@@ -88,6 +90,21 @@ def test_accepted_for_every_family_and_size(
 ) -> None:
     cluster = cluster_of(family, nodes, tmp_path)
     rendered = render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0")
+    accepted(namespace, tmp_path, dict(rendered.files))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_accepted_with_every_rule(
+    namespace: str, tmp_path: Path, own_nodes: Callable[..., dict[str, Pool]], family: str, nodes: int
+) -> None:
+    cluster = cluster_of(family, nodes, tmp_path, more="[failover]\nvrrp_filter = true")
+    found = redirects(
+        replace(cluster, services=tuple(replace(each, listen=Listen.REDIRECT) for each in cluster.services))
+    )
+    assert len(found) == 3
+    rendered = render(cluster, cluster.nodes[0], own_nodes(cluster), "eth0", redirects=found)
+    assert "lbha.nft" in rendered.files
     accepted(namespace, tmp_path, dict(rendered.files))
 
 
