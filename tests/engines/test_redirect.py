@@ -215,6 +215,26 @@ def test_rules_that_are_refused_or_do_not_load_leave_all_as_it_was(host: Host) -
     assert tables(host) == [] and not (host.state_dir / "lbha.nft").exists()
 
 
+@pytest.mark.parametrize("service", [REDIRECT, VIP_ONLY])
+def test_what_a_killed_apply_left_undone_is_done(host: Host, service: str) -> None:
+    """Killed while haproxy reloads: lbha.nft says already what the kernel does not yet."""
+    configure(host, VIP_ONLY if service == REDIRECT else REDIRECT)
+    assert host.apply().returncode == 0
+    start(host)
+    laid, before = host.state_dir / "lbha.nft", table(host)
+    text = laid.read_text() if laid.exists() else ""
+    configure(host, service)
+    process = host.start_lbha("apply", "-c", str(host.toml))
+    wait_for(lambda: laid.exists() and laid.read_text() != text, "lbha.nft")
+    process.kill()
+    process.communicate()
+    assert table(host) == before, "killed too late to show anything"
+    done = host.apply()
+    assert done.returncode == 0 and "nftables: reloaded" in done.stdout, done
+    assert ("dnat" in table(host)) == (service == REDIRECT)
+    assert listening(host) == {f"{VIP}:{TO if service == REDIRECT else PORT}"}
+
+
 def test_only_peers_may_speak_vrrp(host: Host) -> None:
     configure(host, more=FILTER)
     text = host.toml.read_text()

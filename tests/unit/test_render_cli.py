@@ -37,3 +37,16 @@ def test_the_diff_is_of_what_apply_would_lay(file: str) -> None:
     """apply makes the state file itself, also for the first time."""
     assert "server-state-file" in CliRunner().invoke(command, ["-c", file, "--diff"]).output
     assert "server-state-file" not in CliRunner().invoke(command, ["-c", file]).output
+
+
+def test_what_only_the_node_itself_can_see_is_said(file: str) -> None:
+    done = CliRunner().invoke(command, ["-c", file, "--node", "cp2"])
+    assert 'cp2 is another host: rendered as listen = "vip"' in done.output and "apiserver, etcd" in done.output
+    assert "is another host" not in CliRunner().invoke(command, ["-c", file, "--node", "cp1"]).output
+    text = Path(file).read_text().replace('kind = "etcd"', 'kind = "etcd"\nlisten = "redirect"')
+    Path(file).write_text(text)
+    done = CliRunner().invoke(command, ["-c", file, "--node", "cp2"])
+    assert "# ---- lbha.nft ----" in done.output and "dnat ip to 10.0.0.100:12379" in done.output
+    assert (
+        "+    ip daddr 10.0.0.100 tcp dport 2379" in CliRunner().invoke(command, ["-c", file, "--diff"]).output
+    )
