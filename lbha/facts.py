@@ -178,6 +178,16 @@ class OldWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """Connections through the VIP: on its holder those that it carries, elsewhere those of `holder` that are
+    known and told if the VIP comes here. `dropped` more are not told. None: not known."""
+
+    connections: int | None = None
+    holder: str | None = None
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """This node, whole: what `lbha status` shows. `refused` says why the present lbha.toml is not in force;
     `peers_off` why agents cannot hear each other; `lag_ms` is the worst lateness of the loop in the last
@@ -198,3 +208,4 @@ class Status:
     refused: str | None
     old_workers: tuple[OldWorker, ...]
     lag_ms: float
+    clients: ClientFacts = ClientFacts()

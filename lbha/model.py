@@ -111,18 +111,31 @@ class Service:
     listen: Listen = Listen.AUTO
     token_file: str | None = None
 
+    @property
+    def bind_ports(self) -> tuple[int, ...]:
+        """Where haproxy may listen on the VIP for the clients of `port`."""
+        match self.listen:
+            case Listen.VIP:
+                return (self.port,)
+            case Listen.REDIRECT:
+                return (self.redirect_port,)
+            case Listen.AUTO:
+                return (self.port, self.redirect_port)
+
 
 @dataclass(frozen=True, slots=True)
 class Failover:
     """VRRP timing. A silent holder is replaced after down_timer_adverts × advert_interval + skew (RFC 9568).
 
     `vrrp_filter`: nftables drops VRRP (protocol 112) from whoever is not a peer.
+    `handover_rate`: clients a second that are told that their connection through the VIP is dead.
     """
 
     profile: str
     advert_interval: float
     down_timer_adverts: int
     failback: bool
+    handover_rate: int
     vrrp_filter: bool = False
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-import time
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from lbha.haproxy import Haproxy
 from lbha.haproxy_socket import Socket
 from lbha.live import Command, Server
 from lbha.model import Paths
+from lbha.sessions import ASK_SECONDS, Session, end, sessions
 
 DRAIN_SECONDS = 30
 """How long a server that left its pool keeps its sessions: clients that end by themselves should."""
@@ -28,21 +28,7 @@ DRAIN_SECONDS = 30
 RATE = 1000
 """Sessions ended in a second at most: all their clients come back at once."""
 
-_BATCH_SECONDS = 0.05
-"""Sessions are listed anew for each batch: haproxy gives a pointer to the next session within ms (measured)."""
-
-_ASK_SECONDS = 3.0
-_SESSION = re.compile(r"^(0x[0-9a-f]+): .*? fe=(\S+) be=(\S+) srv=(\S+) ", re.MULTILINE)
 _WORKER = re.compile(r"^(\d+)\s+worker\s+\d+\s+(?:(\d+)d)?(\d+)h(\d+)m(\d+)s", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A client's stream: haproxy's pointer to it, and the server that it is on."""
-
-    pointer: str
-    backend: str
-    server: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +75,7 @@ def _reap_left(paths: Paths, text: str, rate: int, deadline: Deadline) -> tuple[
                 return 0, ()
             due = _due(text, adjust.servers(admin))
             names = {(each.backend, each.name) for each in due}
-            ended = _end(admin, "", names, rate, deadline)
+            ended = end(admin, "", _on(names), rate, deadline)
             return ended, _park(admin, due)
     except ApplyError:
         return 0, ()
@@ -107,14 +93,14 @@ def _reap_stranded(
         if worker.sessions:
             prefix = f"@!{worker.pid} "
             dead = _dead(adjust.servers(master, prefix), actual, settled=settled)
-            ended += _end(master, prefix, dead, rate, deadline)
+            ended += end(master, prefix, _on(dead), rate, deadline)
     return ended
 
 
 def old_workers(paths: Paths) -> tuple[OldWorker, ...]:
     """The workers of earlier configurations, which live while they have sessions. EngineError."""
     master = Socket(paths.haproxy_master_socket)
-    listed = master.ask("show proc", _ASK_SECONDS).partition("# old workers")[2].partition("# programs")[0]
+    listed = master.ask("show proc", ASK_SECONDS).partition("# old workers")[2].partition("# programs")[0]
     return tuple(
         OldWorker(pid, _seconds(found), len(sessions(master, f"@!{pid} ")))
         for found in _WORKER.finditer(listed)
@@ -122,37 +108,15 @@ def old_workers(paths: Paths) -> tuple[OldWorker, ...]:
     )
 
 
-def sessions(socket: Socket, prefix: str = "") -> tuple[Session, ...]:
-    """The clients' sessions, without the questions to haproxy itself. `prefix`: `@!PID ` on a master socket."""
-    answer = socket.ask(f"{prefix}show sess", _ASK_SECONDS)
-    return tuple(
-        Session(pointer, backend, server)
-        for pointer, frontend, backend, server in _SESSION.findall(answer)
-        if frontend not in ("GLOBAL", "MASTER")
-    )
+def _on(servers: Set[tuple[str, str]]) -> Callable[[tuple[Session, ...]], list[Session]]:
+    """Those on these servers, by (backend, name), shuffled."""
 
+    def choose(listed: tuple[Session, ...]) -> list[Session]:
+        found = [each for each in listed if (each.backend, each.server) in servers]
+        random.shuffle(found)
+        return found
 
-def _end(socket: Socket, prefix: str, servers: Set[tuple[str, str]], rate: int, deadline: Deadline) -> int:
-    """End the sessions on these servers, by (backend, name), shuffled, at most `rate` a second; how many."""
-    ended = 0
-    batch = max(1, round(rate * _BATCH_SECONDS))
-    while True:
-        start = time.monotonic()
-        found = [each for each in sessions(socket, prefix) if (each.backend, each.server) in servers]
-        chosen = random.sample(found, min(batch, len(found)))
-        if chosen:
-            # One question for all, so that none of them is old when it is carried out.
-            said = socket.ask(
-                ";".join(f"{prefix}shutdown session {each.pointer}" for each in chosen), _ASK_SECONDS
-            )
-            refused = [line for line in said.splitlines() if line and not line.startswith("No such session")]
-            if refused:
-                raise EngineError(f"haproxy does not end a session: {refused[0]}")
-            ended += len(chosen)
-        if len(chosen) == len(found):
-            return ended
-        if not deadline.wait(max(len(chosen) / rate - (time.monotonic() - start), 0.001)):
-            return ended
+    return choose
 
 
 def _park(admin: Socket, due: Iterable[Server]) -> tuple[str, ...]:
@@ -162,7 +126,7 @@ def _park(admin: Socket, due: Iterable[Server]) -> tuple[str, ...]:
     for each in due:
         if (each.backend, each.name) not in busy:
             command = Command(each.backend, each.name, "state maint")
-            reply = admin.ask(str(command), _ASK_SECONDS)
+            reply = admin.ask(str(command), ASK_SECONDS)
             if not command.accepted(reply):
                 raise EngineError(f"haproxy answers `{command}` with: {reply.strip()}")
             parked.append(f"{each.backend}/{each.name}")
@@ -182,7 +146,7 @@ def _dead(theirs: Iterable[Server], actual: Iterable[Server], *, settled: bool) 
 
 def _age(master: Socket) -> int:
     """Seconds since the last reload: the age of the worker of now."""
-    listed = master.ask("show proc", _ASK_SECONDS).partition("# old workers")[0]
+    listed = master.ask("show proc", ASK_SECONDS).partition("# old workers")[0]
     found = _WORKER.search(listed)
     return _seconds(found) if found else 0
 

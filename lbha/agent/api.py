@@ -1,7 +1,7 @@
 """What the agent answers: to root on its UNIX socket, and to the other agents over mutual TLS.
 
     GET /status   GET /events?n=50   GET /metrics   POST /drain   POST /undrain   POST /backend     agent.sock
-    GET /report   GET /metrics                                                                      TLS
+    GET /report   GET /connections?since=GENERATION   GET /metrics                                  TLS
 
 Errors are JSON, {"error": "one line"}: 400 a mistake in the request, 409 refused, 404 and 405 as usual.
 """
@@ -60,6 +60,8 @@ class Agent(Protocol):
     def status(self) -> Status: ...
 
     def report(self) -> Report: ...
+
+    async def connections(self, since: str) -> bytes: ...
 
     async def drain(self, until: float | None, reason: str, force: bool) -> None: ...
 
@@ -151,7 +153,11 @@ class Remote:
         self._certificates = certificates
         self._agent = agent
         self._handler = _handler(
-            {("GET", "/report"): self._report, ("GET", "/metrics"): lambda _: _metrics(agent)}
+            {
+                ("GET", "/report"): self._report,
+                ("GET", "/connections"): self._connections,
+                ("GET", "/metrics"): lambda _: _metrics(agent),
+            }
         )
 
     async def run(self) -> None:
@@ -175,6 +181,10 @@ class Remote:
 
     async def _report(self, _: Request) -> Answer:
         return _json(self._agent.report())
+
+    async def _connections(self, request: Request) -> Answer:
+        body = await self._agent.connections(request.query.get("since", ""))
+        return Answer(body, kind="application/octet-stream")
 
 
 def unix_listener(path: Path) -> socket.socket:

@@ -14,6 +14,7 @@ from typing import Protocol
 import lbha
 from lbha import drain, trackers
 from lbha.agent.api import Local, Remote
+from lbha.agent.carried import Carried, HeardConnections
 from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.events import Events
 from lbha.agent.follow import Changed, Follower
@@ -23,6 +24,7 @@ from lbha.agent.notify import Notifier
 from lbha.agent.peer_tls import Certificates
 from lbha.agent.peers import PeerWatch
 from lbha.agent.reap import Reap
+from lbha.agent.recovery import Recovery
 from lbha.agent.stale_vip import StaleVip
 from lbha.agent.told import told
 from lbha.agent.vip_watch import VipWatch
@@ -94,7 +96,7 @@ class Agent:
         keepalived = Keepalived(paths)
         names = [service.name for service in cluster.services]
         self.haproxy = HaproxyWatch(paths.haproxy_socket, names, self.consider, self.counters.checked)
-        self.vip = VipWatch(cluster.vips[0], self.consider)
+        self.vip = VipWatch(cluster.vips[0], self._vip_moved)
         self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
         self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, self._on_stale)
         self.etcd = [
@@ -103,8 +105,11 @@ class Agent:
             if service.kind is Kind.ETCD
         ]
         self.certificates = Certificates(cluster, node)
-        self.peers = PeerWatch(cluster, node, self.certificates, self.consider)
-        self.reap = Reap(paths)
+        self.carried = Carried(cluster)
+        heard = HeardConnections()
+        self.peers = PeerWatch(cluster, node, self.certificates, self.consider, heard)
+        self.recovery = Recovery(cluster, self.vip, self.carried, heard, self._on_recovery)
+        self.reap = Reap(paths, self.counters.recovered)
         self.follower = Follower(cluster, node, config_file, load, self._on_applied)
 
     async def run(self) -> None:
@@ -117,7 +122,7 @@ class Agent:
         remote = Remote(self, self.cluster, self.node, self.certificates)
         self._notifier.ready(f"{self.node.name} of {self.cluster.name}")
         parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
-        parts += [self.peers, self.reap, local, remote]
+        parts += [self.peers, self.reap, self.recovery, local, remote]
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
@@ -225,7 +230,14 @@ class Agent:
             refused=self.follower.refused,
             old_workers=self.reap.old_workers,
             lag_ms=round(self.haproxy.lag.worst() * 1000, 1),
+            clients=self.recovery.facts(),
         )
+
+    async def connections(self, since: str) -> bytes:
+        """What the other agents need to know of this node's connections on the VIP. LbhaError elsewhere."""
+        if not self.vip.held:
+            raise LbhaError(f"{self.node.name} does not hold the VIP")
+        return await self.carried.answer(since)
 
     async def drain(self, until: float | None, reason: str, force: bool) -> None:
         """Let another node hold the VIP, also after a restart. LbhaError when none could, without `force`."""
@@ -271,6 +283,16 @@ class Agent:
     def _members(self, service: str) -> list[Endpoint]:
         pool = self.follower.pools.get(service)
         return [backend.endpoint for backend in pool.backends] if pool else []
+
+    def _vip_moved(self) -> None:
+        self.recovery.look()
+        self.consider()
+
+    def _on_recovery(self, kind: str, count: int, text: str) -> None:
+        self.events.add(kind, text)
+        self.counters.event(kind)
+        self.counters.recovered(kind, count)
+        _LOG.info("%s: %s", kind, text)
 
     def _vrrp_changed(self) -> None:
         self.vip.look()

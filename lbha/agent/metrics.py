@@ -34,6 +34,8 @@ class Counters:
         self.checks = [0] * (len(CHECK_BUCKETS) + 1)
         self.check_seconds = 0.0
         self.decisions = 0
+        self.sessions_ended: Counter[str] = Counter()
+        self.tickles = 0
 
     def transition(self, to: str, cause: str) -> None:
         """keepalived went to a state: MASTER, BACKUP or FAULT. `cause` is a word, not a sentence."""
@@ -51,6 +53,14 @@ class Counters:
     def decided(self) -> None:
         """The agent looked at everything and decided, the same or anew."""
         self.decisions += 1
+
+    def recovered(self, cause: str, count: int) -> None:
+        """Clients were told that their connection is dead: by the end of `count` sessions, or ("tickle") by so
+        many tickles."""
+        if cause == "tickle":
+            self.tickles += count
+        else:
+            self.sessions_ended[cause] += count
 
     def event(self, kind: str) -> None:
         """An event was kept."""
@@ -102,6 +112,9 @@ def _own(status: Status) -> Iterator[Metric]:
     yield _gauge("old_workers", "haproxy workers that reloads left behind.", len(status.old_workers))
     heard = {(peer.node,): float(peer.problem is None) for peer in status.peers}
     yield _gauges("peer_up", "1 while the agent of that node answers.", ("node",), heard)
+    if status.clients.connections is not None:
+        text = "Connections through the VIP: this node's own, or its holder's as far as they are known here."
+        yield _gauge("vip_connections", text, status.clients.connections)
     quorum = {(each.service,): float(each.quorum) for each in status.etcd if each.quorum is not None}
     yield _gauges("etcd_quorum", "1 while an etcd service has a quorum.", ("service",), quorum)
 
@@ -122,6 +135,9 @@ def _counted(counters: Counters) -> Iterator[Metric]:
     yield _counter("apply", "Applies by result.", ("result",), {(k,): n for k, n in counters.applies.items()})
     yield _counter("events", "Events by kind.", ("kind",), {(k,): n for k, n in counters.events.items()})
     yield _counter("decisions", "Decisions, the same or new.", (), {(): counters.decisions})
+    ended = {(k,): n for k, n in counters.sessions_ended.items()}
+    yield _counter("sessions_ended", "Sessions of haproxy that lbha ended, by cause.", ("cause",), ended)
+    yield _counter("tickles", "Tickle ACKs sent to clients of the VIP.", (), {(): counters.tickles})
     total, buckets = 0, []
     for bound, count in zip((*map(str, CHECK_BUCKETS), "+Inf"), counters.checks, strict=True):
         total += count

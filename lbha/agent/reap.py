@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from lbha.errors import LbhaError
 from lbha.facts import OldWorker
@@ -17,9 +18,11 @@ _LOG = logging.getLogger("lbha")
 
 
 class Reap:
-    """Until cancelled. `old_workers` are those that the last look found."""
+    """Until cancelled. `old_workers` are those that the last look found; `ended` is told a cause and a
+    count."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, ended: Callable[[str, int], None]) -> None:
+        self._ended = ended
         self.old_workers: tuple[OldWorker, ...] = ()
         self._paths = paths
 
@@ -33,6 +36,8 @@ class Reap:
                 continue  # haproxy does not answer: its watch says so.
             self.old_workers = tuple(done.old_workers)
             if done.ended or done.stranded:
+                self._ended("left", done.ended)
+                self._ended("stranded", done.stranded)
                 _LOG.info(
                     "ended %d sessions on servers that left; %d in old workers", done.ended, done.stranded
                 )

@@ -195,6 +195,18 @@ def _etcd(services: tuple[EtcdFacts, ...], now: float) -> Table:
     return table
 
 
+def _clients(found: Status) -> Text:
+    """Whether idle clients are told when the VIP moves."""
+    if found.peers_off:
+        return Text("idle clients of a holder that dies are not told: the agents do not hear each other", WARN)
+    clients = found.clients
+    if clients.connections is None:
+        return Text("connections through the VIP: not known yet", DIM)
+    of = f" of {clients.holder}, told if the VIP comes here" if clients.holder else ", told to the others"
+    more = f"; {clients.dropped} more are not told" if clients.dropped else ""
+    return Text(f"connections through the VIP: {clients.connections}{of}{more}", WARN if more else DIM)
+
+
 def _agent(found: Status, now: float) -> list[Text]:
     lines = []
     if found.applied is not None:
@@ -207,6 +219,7 @@ def _agent(found: Status, now: float) -> list[Text]:
     if found.old_workers:
         each = ", ".join(f"{w.pid} ({span(w.age)}, {w.sessions} sessions)" for w in found.old_workers)
         lines.append(Text(f"old haproxy workers: {each}", WARN))
+    lines.append(_clients(found))
     lines.append(
         Text(
             f"agent {found.report.version}, up {span(now - found.started)}, lag {found.lag_ms:.0f} ms at worst",

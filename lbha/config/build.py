@@ -98,7 +98,8 @@ def _failover(document: Document) -> Failover:
         interval = values.seconds(document, key, raw.advert_interval, 0.01, 40.95, per_second=100)
     if raw.down_timer_adverts is not None:
         adverts = values.number(document, "failover.down_timer_adverts", raw.down_timer_adverts, 1, 100)
-    return Failover(raw.profile, interval, adverts, raw.failback, raw.vrrp_filter)
+    rate = values.number(document, "failover.handover_rate", raw.handover_rate, 10, 100_000)
+    return Failover(raw.profile, interval, adverts, raw.failback, rate, raw.vrrp_filter)
 
 
 def _health(document: Document) -> Health:

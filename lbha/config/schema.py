@@ -64,6 +64,7 @@ class RawFailover(Table, frozen=True):
     down_timer_adverts: int | None = None
     failback: bool = False
     vrrp_filter: bool = False
+    handover_rate: int = 1000
 
 
 class RawHealth(Table, frozen=True):

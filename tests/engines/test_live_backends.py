@@ -17,8 +17,8 @@ from lbha import adjust, live, overrides, reaper
 from lbha.errors import LbhaError
 from lbha.haproxy_socket import Socket
 from lbha.live import Server
-from lbha.reaper import sessions
 from lbha.servers import set_server_state
+from lbha.sessions import sessions
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 

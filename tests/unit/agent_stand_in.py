@@ -8,7 +8,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from lbha import config, pki
 from lbha.agent import peers as peers_module
 from lbha.agent.api import Remote
+from lbha.agent.carried import HeardConnections
 from lbha.agent.metrics import Counters
 from lbha.agent.peer_tls import Certificates
 from lbha.agent.peers import PeerWatch
@@ -61,12 +62,14 @@ class StandIn:
     def __init__(self, node: str = "cp1") -> None:
         self.node = node
         self.score = 115
+        self.holds = True
         self.counters = Counters()
         self.events = Events()
         self.calls: list[Any] = []
+        self.carried: Callable[[str], Awaitable[bytes]] | None = None
 
     def report(self) -> Report:
-        return report(self.node, self.score)
+        return replace(report(self.node, self.score), holds_vip=self.holds)
 
     def status(self) -> Status:
         server = Server("etcd", "cp1", Endpoint("10.0.0.11", 2379), "UP", "L7OK", 1.0, 4)
@@ -88,6 +91,12 @@ class StandIn:
             old_workers=(OldWorker(9, 60.0, 2),),
             lag_ms=1.5,
         )
+
+    async def connections(self, since: str) -> bytes:
+        if self.carried is None:
+            raise LbhaError(f"{self.node} does not hold the VIP")
+        self.calls.append(("connections", since))
+        return await self.carried(since)
 
     async def drain(self, until: float | None, reason: str, force: bool) -> None:
         if reason == "refuse":
@@ -135,10 +144,14 @@ class Site:
         return Remote(agent, self.of(agent.node), node, certificates or self.certificates(agent.node))
 
     def watch(
-        self, node: str, changed: Any = lambda: None, certificates: Certificates | None = None
+        self,
+        node: str,
+        changed: Any = lambda: None,
+        certificates: Certificates | None = None,
+        heard: HeardConnections | None = None,
     ) -> PeerWatch:
         own = certificates or self.certificates(node)
-        return PeerWatch(self.of(node), self.cluster.node(node), own, changed)
+        return PeerWatch(self.of(node), self.cluster.node(node), own, changed, heard)
 
     def at(self, node: str) -> tuple[str, int]:
         return self.cluster.node(node).address, self.cluster.peers.port

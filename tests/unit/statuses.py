@@ -7,6 +7,7 @@ from dataclasses import replace
 from lbha.config import parse
 from lbha.facts import (
     Applied,
+    ClientFacts,
     Decision,
     EtcdFacts,
     EtcdMember,
@@ -94,6 +95,7 @@ def status(
         refused=None,
         old_workers=(),
         lag_ms=3.2,
+        clients=ClientFacts(214),
     )
 
 

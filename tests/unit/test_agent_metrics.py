@@ -9,7 +9,7 @@ from agent_stand_in import StandIn
 from prometheus_client.parser import text_string_to_metric_families
 
 from lbha.agent.metrics import Counters, exposition
-from lbha.facts import Decision, HaproxyFacts, Status
+from lbha.facts import ClientFacts, Decision, HaproxyFacts, Status
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -60,6 +60,13 @@ def test_a_fault_and_no_haproxy() -> None:
     assert [got[f"lbha_{name}", ()] for name in ("up", "priority_effective", "vip_held", "drained")] == [0] * 4
 
 
+def test_connections_are_told_where_they_are_known() -> None:
+    status = StandIn().status()
+    assert ("lbha_vip_connections", ()) not in parsed(status, Counters())
+    told = parsed(replace(status, clients=ClientFacts(12, "cp2", 3)), Counters())
+    assert told["lbha_vip_connections", ()] == 12
+
+
 def test_what_was_counted() -> None:
     counters = Counters()
     counters.transition("MASTER", "haproxy")
@@ -68,6 +75,9 @@ def test_what_was_counted() -> None:
     counters.applied("applied")
     counters.event("vip")
     counters.decided()
+    counters.recovered("handover", 7)
+    counters.recovered("left", 2)
+    counters.recovered("tickle", 30)
     for seconds in (0.0005, 0.001, 0.0011, 0.3, 7.0):
         counters.checked(seconds)
     got = parsed(StandIn().status(), counters)
@@ -76,6 +86,9 @@ def test_what_was_counted() -> None:
     assert got["lbha_apply_total", (("result", "applied"),)] == 1
     assert got["lbha_decisions_total", ()] == 1
     assert got["lbha_events_total", (("kind", "vip"),)] == 1
+    assert got["lbha_sessions_ended_total", (("cause", "handover"),)] == 7
+    assert got["lbha_sessions_ended_total", (("cause", "left"),)] == 2
+    assert got["lbha_tickles_total", ()] == 30
     buckets = {labels[0][1]: n for (name, labels), n in got.items() if name == "lbha_check_seconds_bucket"}
     assert [buckets[each] for each in ("0.001", "0.0025", "0.25", "0.5", "1.0", "+Inf")] == [2, 3, 3, 4, 4, 5]
     assert got["lbha_check_seconds_count", ()] == 5

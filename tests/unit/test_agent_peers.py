@@ -7,14 +7,16 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agent_stand_in import Site, StandIn, hurry, running, until
 
-from lbha import pki
+from lbha import inet_diag, pki
 from lbha.agent import peers as peers_module
+from lbha.agent.carried import Carried, HeardConnections
 from lbha.agent.peer_tls import Certificates
 
 
@@ -259,6 +261,65 @@ def test_certificates_that_come_later(site: Site, monkeypatch: pytest.MonkeyPatc
             await until(watch, "cp2", None)
 
     asyncio.run(test())
+
+
+def test_the_holders_connections_are_followed_and_nobody_elses(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    kernel: set[bytes] = set()
+    monkeypatch.setattr(inet_diag, "established", lambda _: set(kernel))
+
+    async def test() -> None:
+        heard = HeardConnections()
+        holder, backup = StandIn("cp2"), StandIn("cp3")
+        holder.carried = backup.carried = Carried(site.cluster).answer
+        backup.holds = False
+        watch = site.watch("cp1", heard=heard)
+        async with running(site.remote(holder).run(), site.remote(backup).run(), watch.run()):
+            for number in (3, 2000, 1999, 0):
+                kernel.clear()
+                kernel.update(n.to_bytes(12, "big") for n in range(number))
+                await true(lambda: heard.connections() == kernel)
+            holder.carried = None  # It does not hold the VIP any more, and answers 409.
+            await asyncio.sleep(0.2)
+            await until(watch, "cp2", None)
+        assert not backup.calls
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense", bytes(5 << 20), os.urandom(3000), None])
+def test_nonsense_about_connections_is_forgotten_and_the_peer_still_heard(
+    site: Site, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    hurry(monkeypatch)
+
+    async def test() -> None:
+        async def carried(_: str) -> bytes:
+            if answer is None:
+                await asyncio.sleep(60)
+            return answer or b""
+
+        heard = HeardConnections()
+        holder = StandIn("cp2")
+        holder.carried = carried
+        watch = site.watch("cp1", heard=heard)
+        async with running(site.remote(holder).run(), watch.run()):
+            await until(watch, "cp2", None)
+            await asyncio.sleep(1.0)
+            peer = await until(watch, "cp2", None)
+            assert peer.heard is not None and time.time() - peer.heard < 2.5
+            assert holder.calls and not heard.connections()
+
+    asyncio.run(test())
+
+
+async def true(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -179,6 +179,7 @@ def test_every_default_is_shown(smallest: str) -> None:
         "down_timer_adverts": 6,
         "failback": False,
         "vrrp_filter": False,
+        "handover_rate": 1000,
     }
     assert shown["health"] == {"mode": "agent", "interval": 1, "rise": 2, "fall": 2, "quarantine": 30.0}
     assert shown["metrics"] == {"address": "127.0.0.1:8404"}

@@ -62,6 +62,12 @@ MISTAKES = {
     "port-bool": M("", "port = true\n", "services.etcd.port", "true", "write a whole number"),
     "port-float": M("", "port = 2379.0\n", "services.etcd.port", "2379.0", "write a whole number"),
     "interval-bool": M("", "check.interval = true\n", "services.etcd.check.interval", "true", "write a number"),
+    "handover-rate-low": M(
+        "", "[failover]\nhandover_rate = 9\n", "failover.handover_rate", "9", "from 10 to 100000"
+    ),
+    "handover-rate-fraction": M(
+        "", "[failover]\nhandover_rate = 10.5\n", "failover.handover_rate", "10.5", "write a whole number"
+    ),
     "failback-number": M("", "[failover]\nfailback = 1\n", "failover.failback", "1", "write true or false"),
     "check-list": M("", "check = [1]\n", "services.etcd.check", "[1]", "write a table"),
     "backends-number": M("", "backends = 3\n", "services.etcd.backends", "3", "(\"…\") or a list"),

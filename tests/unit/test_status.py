@@ -26,7 +26,7 @@ from lbha.agent.events import Event
 from lbha.agent.explain import explain, lines
 from lbha.agent.problems import problems
 from lbha.agent.words import span
-from lbha.facts import Applied, Drain, HaproxyFacts, OldWorker, Status, VrrpFacts
+from lbha.facts import Applied, ClientFacts, Drain, HaproxyFacts, OldWorker, Status, VrrpFacts
 from lbha.outcome import after
 
 
@@ -214,3 +214,20 @@ def test_what_is_not_known_is_said() -> None:
 )
 def test_spans(seconds: float, words: str) -> None:
     assert span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("clients", "said"),
+    [
+        (ClientFacts(), "connections through the VIP: not known yet"),
+        (ClientFacts(812, None), "connections through the VIP: 812, told to the others"),
+        (ClientFacts(812, "cp2"), "connections through the VIP: 812 of cp2, told if the VIP comes here"),
+        (ClientFacts(65536, "cp2", 9), "65536 of cp2, told if the VIP comes here; 9 more are not told"),
+    ],
+)
+def test_whether_idle_clients_are_told(clients: ClientFacts, said: str) -> None:
+    assert said in printed(replace(status(), clients=clients))
+
+
+def test_without_a_channel_idle_clients_are_not_told() -> None:
+    assert "idle clients of a holder that dies are not told" in printed(alone(status()))
