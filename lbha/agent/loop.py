@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 import lbha
-from lbha import drain, trackers
+from lbha import trackers
 from lbha.agent.api import Local, Remote
 from lbha.agent.carried import Carried, HeardConnections
+from lbha.agent.draining import Draining
 from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.events import Events
 from lbha.agent.follow import Changed, Follower
@@ -24,14 +24,14 @@ from lbha.agent.notify import Notifier
 from lbha.agent.peer_tls import Certificates
 from lbha.agent.peers import PeerWatch
 from lbha.agent.reap import Reap
+from lbha.agent.record import Record
 from lbha.agent.recovery import Recovery
 from lbha.agent.stale_vip import StaleVip
-from lbha.agent.told import told
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
 from lbha.config import fingerprint
 from lbha.errors import LbhaError
-from lbha.facts import Applied, Decision, Drain, Observation, Report, Status
+from lbha.facts import Applied, Decision, Observation, Report, Status
 from lbha.health import Health, Settled, judge
 from lbha.keepalived import Keepalived
 from lbha.known import known
@@ -45,8 +45,6 @@ TICK = 0.2
 
 TELL_EVERY = 1.0
 """Seconds between two looks for what became different, besides those that a decision causes."""
-
-_LOG = logging.getLogger("lbha")
 
 
 class _Part(Protocol):
@@ -77,9 +75,7 @@ class Agent:
         self.health: Health | None = before.health if before and same_services else None
         self.decision: Decision | None = None
         self.applied: Applied | None = before.applied if before else None
-        self.counters: Counters = before.counters if before else Counters()
-        self.events = Events(state_dir / "events.jsonl")
-        self._told: Status | None = before._told if before else None
+        self.record: Record = Record(state_dir, before.record if before else None)
         self._tell_at = 0.0
         self._notifier = notifier
         self._started: float = before._started if before else time.time()
@@ -90,15 +86,15 @@ class Agent:
         self._trackers = Trackers(run_dir)
         quarantine = cluster.health.quarantine if self._trackers.first_since_boot else 0.0
         self._quarantined_until = time.monotonic() + quarantine
-        self._drain, problem = drain.load(state_dir, time.time())
-        if problem:
-            _LOG.warning("%s", problem)
+        self._draining = Draining(state_dir)
         keepalived = Keepalived(paths)
         names = [service.name for service in cluster.services]
         self.haproxy = HaproxyWatch(paths.haproxy_socket, names, self.consider, self.counters.checked)
         self.vip = VipWatch(cluster.vips[0], self._vip_moved)
         self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
-        self.stale = StaleVip(cluster.vips, self.vip, keepalived, self._somebody_else_has_it, self._on_stale)
+        self.stale = StaleVip(
+            cluster.vips, self.vip, keepalived, self._somebody_else_has_it, partial(self.record.did, "stale")
+        )
         self.etcd = [
             EtcdWatch(service, partial(self._members, service.name), self.consider)
             for service in cluster.services
@@ -108,7 +104,7 @@ class Agent:
         self.carried = Carried(cluster)
         heard = HeardConnections()
         self.peers = PeerWatch(cluster, node, self.certificates, self.consider, heard)
-        self.recovery = Recovery(cluster, self.vip, self.carried, heard, self._on_recovery)
+        self.recovery = Recovery(cluster, self.vip, self.carried, heard, self.record.recovered)
         self.reap = Reap(paths, self.counters.recovered)
         self.follower = Follower(cluster, node, config_file, load, self._on_applied)
 
@@ -158,7 +154,7 @@ class Agent:
             haproxy=facts,
             local=local,
             holds_vip=held,
-            drained=self.drained is not None,
+            drained=self._draining.in_force is not None,
             quarantined=now < self._quarantined_until,
         )
 
@@ -179,23 +175,17 @@ class Agent:
             self._tell_at = 0.0
         if now >= self._tell_at:
             self._tell_at = now + TELL_EVERY
-            self._tell()
-
-    def _tell(self) -> None:
-        """Keep what became different since the last time as events."""
-        status = self.status()
-        for event in told(self._told, status):
-            self.events.keep(event)
-            self.counters.event(event.kind)
-            if event.kind in ("vip-gained", "vip-lost"):
-                self.counters.transition(event.kind.removeprefix("vip-"), event.cause or "unknown")
-            _LOG.info("%s: %s", event.kind, event.text)
-        self._told = status
+            self.record.tell(self.status())
 
     @property
-    def drained(self) -> Drain | None:
-        """The drain, while it is in force."""
-        return drain.in_force(self._drain, time.time())
+    def counters(self) -> Counters:
+        """What has happened since this process started."""
+        return self.record.counters
+
+    @property
+    def events(self) -> Events:
+        """What happened on this node, kept on disk."""
+        return self.record.events
 
     def report(self) -> Report:
         """What the other agents are told. LbhaError before the first decision."""
@@ -208,7 +198,7 @@ class Agent:
             config=self._config,
             holds_vip=self.vip.held,
             decision=self.decision,
-            drained=self.drained is not None,
+            drained=self._draining.in_force is not None,
             vrrp=self.vrrp.facts,
         )
 
@@ -224,7 +214,7 @@ class Agent:
             pools=self.follower.facts,
             peers=self.peers.peers,
             peers_off=self.certificates.off,
-            drain=self.drained,
+            drain=self._draining.in_force,
             quarantined=max(0.0, self._quarantined_until - time.monotonic()),
             applied=self.applied,
             refused=self.follower.refused,
@@ -241,21 +231,12 @@ class Agent:
 
     async def drain(self, until: float | None, reason: str, force: bool) -> None:
         """Let another node hold the VIP, also after a restart. LbhaError when none could, without `force`."""
-        now = time.time()
-        if not force and (refusal := drain.refusal(self.status(), now)):
-            raise LbhaError(refusal)
-        self._set_drain(Drain(now, until, reason))
+        self._draining.begin(self.status(), until, reason, force=force)
+        self.consider()
 
     async def undrain(self) -> None:
         """Take part again."""
-        self._set_drain(None)
-
-    def _set_drain(self, wanted: Drain | None) -> None:
-        try:
-            drain.save(Path(self.cluster.paths.state_dir), wanted)
-        except OSError as error:
-            raise LbhaError(f"{error.filename}: {error.strerror}; nothing was changed") from None
-        self._drain = wanted
+        self._draining.end()
         self.consider()
 
     async def set_server(self, service: str, server: str, state: str, force: bool) -> str:
@@ -288,27 +269,14 @@ class Agent:
         self.recovery.look()
         self.consider()
 
-    def _on_recovery(self, kind: str, count: int, text: str) -> None:
-        self.events.add(kind, text)
-        self.counters.event(kind)
-        self.counters.recovered(kind, count)
-        _LOG.info("%s: %s", kind, text)
-
     def _vrrp_changed(self) -> None:
         self.vip.look()
         self._tell_at = 0.0
 
-    def _on_stale(self, text: str) -> None:
-        self.events.add("stale", text)
-        self.counters.event("stale")
-        _LOG.warning("%s", text)
-
     def _on_applied(self, applied: Applied) -> None:
         self.applied = applied
-        self.counters.applied(applied.result)
+        self.record.applied(applied)
         self.haproxy.look_at_servers()
-        level = logging.ERROR if applied.result == "refused" else logging.INFO
-        _LOG.log(level, "%s: %s", applied.result, applied.text)
 
     def _hangup(self) -> None:
         self._notifier.reloading()
