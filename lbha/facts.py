@@ -64,12 +64,14 @@ class EtcdMember:
 
 @dataclass(frozen=True, slots=True)
 class EtcdFacts:
-    """`quorum` is None while no member answers; `since` is when it changed last."""
+    """`quorum` is None while no member answers; `since` is when it changed last. `leaderless`: since when those
+    that answer have known no leader; the quorum counts as lost only after a while (`lbha.quorum`)."""
 
     service: str
     quorum: bool | None
     since: float
     members: tuple[EtcdMember, ...]
+    leaderless: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

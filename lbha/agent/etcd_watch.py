@@ -18,8 +18,12 @@ from lbha.discovery.peers import tls_context
 from lbha.errors import DiscoveryError
 from lbha.facts import EtcdFacts, EtcdMember
 from lbha.model import Endpoint, Service
+from lbha.quorum import believe
 
 INTERVAL = 2.0
+INTERVAL_LEADERLESS = 0.5
+"""Seconds between questions to all members; more often while nobody knows a leader, until somebody does."""
+
 TIMEOUT = 1.5
 """Seconds. A member without a leader takes 1.0 s for its first answer."""
 
@@ -41,7 +45,7 @@ class EtcdWatch:
         self._service, self._members, self._changed = service, members, changed
 
     async def run(self) -> None:
-        """Ask all members every `INTERVAL` s."""
+        """Ask all members, again and again."""
         while True:
             # A client for a while only: certificates may be replaced on disk.
             try:
@@ -54,7 +58,7 @@ class EtcdWatch:
                 for _ in range(150):
                     asked = [self._ask(client, each, https=context is not None) for each in self._members()]
                     self._say(await asyncio.gather(*asked))
-                    await asyncio.sleep(INTERVAL)
+                    await asyncio.sleep(INTERVAL if self.facts.leaderless is None else INTERVAL_LEADERLESS)
 
     async def _ask(self, client: httpx.AsyncClient, member: Endpoint, *, https: bool) -> EtcdMember:
         url = f"{'https' if https else 'http'}://{member}/v3/maintenance/status"
@@ -72,8 +76,5 @@ class EtcdWatch:
         return EtcdMember(self._service.name, member, False, False, problem)
 
     def _say(self, members: Sequence[EtcdMember]) -> None:
-        answered = [each for each in members if each.problem is None]
-        quorum = any(each.leader for each in answered) if answered else None
-        since = self.facts.since if quorum == self.facts.quorum else time.time()
-        self.facts = EtcdFacts(self._service.name, quorum, since, tuple(members))
+        self.facts = believe(self.facts, members, time.time())
         self._changed()

@@ -117,6 +117,13 @@ def _own(status: Status) -> Iterator[Metric]:
         yield _gauge("vip_connections", text, status.clients.connections)
     quorum = {(each.service,): float(each.quorum) for each in status.etcd if each.quorum is not None}
     yield _gauges("etcd_quorum", "1 while an etcd service has a quorum.", ("service",), quorum)
+    since = {(each.service,): each.since for each in status.etcd if each.quorum is not None}
+    yield _gauges(
+        "etcd_quorum_changed_seconds",
+        "When etcd_quorum changed last, in seconds since the epoch.",
+        ("service",),
+        since,
+    )
 
 
 def _pools(status: Status) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lbha.agent.words import moment
 from lbha.facts import Report, Status
 from lbha.known import NOT_ASKED, holders, known
 
@@ -103,7 +104,10 @@ def _own(status: Status) -> Iterator[Problem]:
 def _backends(status: Status) -> Iterator[Problem]:
     for etcd in status.etcd:
         if etcd.quorum is False:
-            yield Problem(f"{etcd.service} has no quorum: no writes; its pool stays open for reads")
+            yield Problem(
+                f"{etcd.service} has lost its quorum, since {moment(etcd.since)}: no writes until a member "
+                f"returns; its pool stays open for serializable reads"
+            )
     for pool in status.pools:
         if pool.error:
             yield Problem(f"discovery of {pool.service}: {pool.error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from lbha.agent.events import Event
+from lbha.agent.words import moment
 from lbha.facts import Server, Status
 from lbha.known import NOT_ASKED, known, standing
 
@@ -163,7 +164,11 @@ def _etcd(before: Status, now: Status, tell: _Tell) -> None:
     was = {etcd.service: etcd.quorum for etcd in before.etcd}
     for etcd in now.etcd:
         if etcd.quorum is False and was.get(etcd.service) is not False:
-            tell("quorum-lost", f"{etcd.service}: no member has a leader; the pool stays open for reads")
+            tell(
+                "quorum-lost",
+                f"{etcd.service} has lost its quorum, since {moment(etcd.since)}: no member that answers knows "
+                f"a leader; the pool stays open for serializable reads",
+            )
         elif etcd.quorum and was.get(etcd.service) is False:
             tell("quorum-back", f"{etcd.service} has a quorum again")
 

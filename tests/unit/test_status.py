@@ -94,7 +94,10 @@ def test_what_is_wrong_comes_first_and_is_counted() -> None:
         (silent(status(), "cp3"), "cp3 is not heard: no route to host"),
         (replace(status(), refused="cluster.vip: 'x' …"), "lbha.toml is refused"),
         (replace(status(), applied=Applied(NOW, "refused", "haproxy: …")), "the last apply was refused"),
-        (replace(status(), etcd=(replace(status().etcd[0], quorum=False),)), "etcd has no quorum"),
+        (
+            replace(status(), etcd=(replace(status().etcd[0], quorum=False),)),
+            "etcd has lost its quorum, since ",
+        ),
         (replace(status(), pools=(replace(status().pools[0], error="no answer", age=9.0),)), "discovery of"),
         (with_servers(status(), *(server("etcd", n, "DOWN") for n in (1, 2, 3))), "etcd has no live server"),
     ],
