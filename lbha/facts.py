@@ -53,13 +53,15 @@ class VrrpFacts:
 
 @dataclass(frozen=True, slots=True)
 class EtcdMember:
-    """One member of an etcd service. `leader` tells that it knows one: it has a quorum."""
+    """One member of an etcd service. `leader` tells that it knows one: it has a quorum. `alarms` are what etcd
+    has raised, on all members alike: NOSPACE, CORRUPT."""
 
     service: str
     endpoint: Endpoint
     leader: bool
     learner: bool
     problem: str | None
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

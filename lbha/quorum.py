@@ -30,3 +30,8 @@ def believe(before: EtcdFacts, members: Sequence[EtcdMember], now: float) -> Etc
     if quorum != before.quorum:
         since = leaderless if leaderless is not None else now
     return EtcdFacts(before.service, quorum, since, tuple(members), leaderless)
+
+
+def alarms(etcd: EtcdFacts) -> frozenset[str]:
+    """What its members tell of alarms; the same on each of them as long as they hear each other."""
+    return frozenset(alarm for member in etcd.members for alarm in member.alarms)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -28,11 +29,16 @@ TIMEOUT = 1.5
 """Seconds. A member without a leader takes 1.0 s for its first answer."""
 
 
+_ALARM = re.compile(r"alarm:([A-Z]+)")
+"""In the `errors` of an answer: `alarm:NOSPACE `, with the member's id before it where it is not 0."""
+
+
 class _Answer(msgspec.Struct, rename={"learner": "isLearner"}):
     """The gateway writes 64-bit numbers as text, and omits what is empty."""
 
     leader: str = "0"
     learner: bool = False
+    errors: list[str] = []
 
 
 class EtcdWatch:
@@ -70,7 +76,8 @@ class EtcdWatch:
         except (httpx.HTTPError, msgspec.MsgspecError, OSError) as error:
             return self._unknown(member, one_line(str(error)) or type(error).__name__)
         has_leader = found.leader not in ("", "0")
-        return EtcdMember(self._service.name, member, has_leader, found.learner, None)
+        alarms = tuple(sorted({alarm for each in found.errors for alarm in _ALARM.findall(each)}))
+        return EtcdMember(self._service.name, member, has_leader, found.learner, None, alarms)
 
     def _unknown(self, member: Endpoint, problem: str) -> EtcdMember:
         return EtcdMember(self._service.name, member, False, False, problem)

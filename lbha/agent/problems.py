@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from lbha.agent.words import moment
 from lbha.facts import Report, Status
 from lbha.known import NOT_ASKED, holders, known
+from lbha.quorum import alarms
 
 LATE_MS = 1000.0
 """A loop that was later than this judged nothing in the meantime."""
+
+_ALARM_CURES = {
+    "NOSPACE": "writes are refused, reads go on; compact, defragment, then `etcdctl alarm disarm`",
+    "CORRUPT": "members differ in their data; replace the one that is wrong, then `etcdctl alarm disarm`",
+}
+"""What an alarm of etcd means to an operator. No haproxy knows of it: each member has it, and none is worse."""
 
 _NAMED = 5
 """Servers of one service that are told by name."""
@@ -108,6 +115,16 @@ def _backends(status: Status) -> Iterator[Problem]:
                 f"{etcd.service} has lost its quorum, since {moment(etcd.since)}: no writes until a member "
                 f"returns; its pool stays open for serializable reads"
             )
+        serving = {server.endpoint for server in status.haproxy.servers if server.live}
+        for member in etcd.members:
+            if member.learner and member.endpoint in serving:
+                yield Problem(
+                    f"{etcd.service}: {member.endpoint} is a learner, which refuses clients, and etcd calls it "
+                    f'healthy: use backends = "etcd-members", or drain its server until it is promoted'
+                )
+        for alarm in alarms(etcd):
+            cure = _ALARM_CURES.get(alarm, "see `etcdctl alarm list`")
+            yield Problem(f"{etcd.service} has raised the alarm {alarm}: {cure}")
     for pool in status.pools:
         if pool.error:
             yield Problem(f"discovery of {pool.service}: {pool.error}")

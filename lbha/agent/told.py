@@ -11,6 +11,7 @@ from lbha.agent.events import Event
 from lbha.agent.words import moment
 from lbha.facts import Server, Status
 from lbha.known import NOT_ASKED, known, standing
+from lbha.quorum import alarms
 
 MANY = 5
 """Servers of one service that change at once: more of them are one event."""
@@ -171,6 +172,10 @@ def _etcd(before: Status, now: Status, tell: _Tell) -> None:
             )
         elif etcd.quorum and was.get(etcd.service) is False:
             tell("quorum-back", f"{etcd.service} has a quorum again")
+    raised = {etcd.service: alarms(etcd) for etcd in before.etcd}
+    for etcd in now.etcd:
+        for alarm in sorted(alarms(etcd) - raised.get(etcd.service, frozenset())):
+            tell("alarm", f"{etcd.service} has raised the alarm {alarm}", alarm)
 
 
 def _peers(before: Status, now: Status, tell: _Tell) -> None:

@@ -132,7 +132,7 @@ def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
     rest(spec)
     with closing(HolderWatch(spec)) as holders, Load(spec) as load:
         tell("warming up")
-        _warm(load)
+        warm(load)
         target = None if fault == "etcd-leader-kill" else lab.holders(spec)[0]
         injected = time.monotonic()
         try:
@@ -204,7 +204,7 @@ def rest(spec: LabSpec) -> None:
         time.sleep(0.5)
 
 
-def _warm(load: Load) -> None:
+def warm(load: Load) -> None:
     """Wait for a second in which everything succeeds and every watch is connected."""
     deadline = time.monotonic() + _WARM_TIMEOUT
     while True:

@@ -1,6 +1,7 @@
 """`scripts/soak`: what only time shows. Needs root.
 
 stress   busy loops on every core for half an hour: how often does the VIP move?
+leaders  etcd's leader crashes again and again under load: what do clients see of it?
 week     hundreds of random faults and heals with a fixed seed: afterwards everything is as it was before
 """
 
@@ -11,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,15 @@ from lbha.lab.bench.idle import rss
 from lbha.lab.control import Report, UnitReport, ask
 from lbha.lab.holders import HolderWatch
 from lbha.lab.load import Load
+from lbha.lab.measure import Figures, figures
+from lbha.lab.records import Attempt, Request, Verdict, Write
 from lbha.lab.spec import SETUPS, LabSpec
 
 CHUNK = 20
 """Faults under one load, after which its writes are looked for: a bounded number of keys."""
+
+_ELECTION = 4.0
+"""Seconds after a leader's crash in which clients are watched before it returns; an election takes 1 to 2."""
 
 _HEALTHY = 120.0
 _SETTLE = 90.0
@@ -47,6 +53,26 @@ class Stress:
     moves: int
     agent_rss: tuple[tuple[float, ...], tuple[float, ...]]
     holders: list[tuple[float, list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaders:
+    """`crashes` of etcd's leader. `failed` of the requests to the apiserver began after a crash, `cut` were
+    under way. `unwritten` writes to etcd began after it and were not answered in time, or refused by etcd
+    itself, as while it elects; of all that failed, `unconnected` did not even get a connection. `write_gap_ms`
+    is the longest without a write, `moves` are changes of holder."""
+
+    crashes: int
+    requests: int
+    failed: int
+    cut: int
+    writes: int
+    unwritten: int
+    unconnected: int
+    write_gap_ms: float
+    acknowledged_writes: int
+    lost_writes: int
+    moves: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +129,68 @@ def week(spec: LabSpec, count: int, seed: int, tell: Callable[[str], None]) -> W
         agent_rss=_agents(spec),
         wrong=_leaks(spec, before),
     )
+
+
+def leaders(spec: LabSpec, count: int, tell: Callable[[str], None]) -> Leaders:
+    """Crash the leader, let the others elect and clients go on, heal, `count` times. LabError when the lab does
+    not get well after one."""
+    drill.rest(spec)
+    blocks: list[_Block] = []
+    while (done := sum(len(block.crashes) for block in blocks)) < count:
+        tell(f"leaders: {done} of {count} crashes")
+        blocks.append(_crash_leaders(spec, min(CHUNK, count - done)))
+    requests = [each for block in blocks for each in block.fared(block.requests)]
+    writes = [each for block in blocks for each in block.fared(block.writes)]
+    unconnected = sum(n for each in writes for why, n in each.errors.items() if why in ("refused", "tls"))
+    return Leaders(
+        crashes=count,
+        requests=sum(each.count for each in requests),
+        failed=sum(each.failed for each in requests),
+        cut=sum(each.cut for each in requests),
+        writes=sum(each.count for each in writes),
+        unwritten=sum(each.failed for each in writes),
+        unconnected=unconnected,
+        write_gap_ms=max(each.gap_ms for each in writes),
+        acknowledged_writes=sum(block.verdict.acknowledged for block in blocks),
+        lost_writes=sum(block.verdict.lost for block in blocks),
+        moves=sum(block.moves for block in blocks),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Crashes under one load: when each began and was done (s), and what clients saw."""
+
+    crashes: list[tuple[float, float]]
+    ended: float
+    requests: list[Request]
+    writes: list[Write]
+    verdict: Verdict
+    moves: int
+
+    def fared(self, attempts: Sequence[Attempt]) -> Iterator[Figures]:
+        """The figures of each crash, until the next one."""
+        ends = [*(began for began, _ in self.crashes[1:]), self.ended]
+        for (began, done), end in zip(self.crashes, ends, strict=True):
+            yield figures([each for each in attempts if each.end < end], began, end, done)
+
+
+def _crash_leaders(spec: LabSpec, count: int) -> _Block:
+    crashes = []
+    with closing(HolderWatch(spec)) as watch, Load(spec) as load:
+        drill.warm(load)
+        for _ in range(count):
+            began = time.monotonic()
+            lab.inject(spec, "etcd-leader-kill")
+            crashes.append((began, time.monotonic()))
+            time.sleep(_ELECTION)
+            lab.heal(spec)
+            lab.wait_healthy(spec, _HEALTHY)
+        ended = time.monotonic()
+        load.probe()
+        moves = len(watch.samples()) - 1
+        verdict = load.verify()
+        return _Block(crashes, ended, load.requests(), load.writes(), verdict, moves)
 
 
 def _break_and_heal(spec: LabSpec, choose: random.Random, kinds: tuple[str, ...]) -> str:
@@ -198,15 +286,18 @@ def _descriptors(pid: int) -> int:
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["stress", "week"]), help="One part; both when not given.")
+@click.option("--only", type=click.Choice(["stress", "leaders", "week"]), help="One part; all when not given.")
 @click.option("--minutes", metavar="M", type=float, default=30.0, show_default=True, help="Of stress.")
 @click.option(
     "--faults", metavar="N", type=click.IntRange(1), default=300, show_default=True, help="In the week."
 )
+@click.option(
+    "--crashes", metavar="N", type=click.IntRange(1), default=50, show_default=True, help="Of leaders."
+)
 @click.option("--seed", metavar="S", type=int, default=1, show_default=True, help="Of the week.")
 @click.option("--setup", type=click.Choice(SETUPS[:2]), default=SETUPS[0], show_default=True)
-def command(only: str | None, minutes: float, faults: int, seed: int, setup: str) -> int:
-    """Two long tests of lbha. Results are JSON on stdout; exit code 0 when both are good, else 1."""
+def command(only: str | None, minutes: float, faults: int, crashes: int, seed: int, setup: str) -> int:
+    """Long tests of lbha. Results are JSON on stdout; exit code 0 when all are good, else 1."""
     if os.geteuid() != 0:
         raise LabError("the soak makes network namespaces: run it as root")
     clean_up_on_sigterm()
@@ -216,6 +307,11 @@ def command(only: str | None, minutes: float, faults: int, seed: int, setup: str
             stressed = stress(spec, minutes)
         _print(stressed)
         good = stressed.moves == 0
+    if only in (None, "leaders"):
+        with drill.own_lab(setup, 3) as spec:
+            led = leaders(spec, crashes, lambda what: click.echo(f"  {what}", err=True))
+        _print(led)
+        good = good and (led.failed, led.unconnected, led.lost_writes, led.moves) == (0, 0, 0, 0)
     if only in (None, "week"):
         with drill.own_lab(setup, 3) as spec:
             lived = week(spec, faults, seed, lambda what: click.echo(f"  {what}", err=True))
@@ -224,7 +320,7 @@ def command(only: str | None, minutes: float, faults: int, seed: int, setup: str
     return 0 if good else 1
 
 
-def _print(result: Stress | Week) -> None:
+def _print(result: Stress | Leaders | Week) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode({type(result).__name__.lower(): result})).decode())
 
 

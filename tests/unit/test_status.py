@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -59,6 +60,14 @@ def test_who_holds_it_and_each_term_of_each_priority() -> None:
     assert rows["cp2"][1:8] == ["-", "BACKUP", "177", "12", "33", "0", "132"], rows["cp2"]
 
 
+def with_member(found: Status, **changes: Any) -> Status:
+    """The first etcd member tells otherwise."""
+    (etcd,) = found.etcd
+    return replace(
+        found, etcd=(replace(etcd, members=(replace(etcd.members[0], **changes), *etcd.members[1:])),)
+    )
+
+
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("found", [status(), status(7), status(7, six=True), alone(status()), status(1)])
 def test_it_fits(found: Status, width: int) -> None:
@@ -98,6 +107,8 @@ def test_what_is_wrong_comes_first_and_is_counted() -> None:
             replace(status(), etcd=(replace(status().etcd[0], quorum=False),)),
             "etcd has lost its quorum, since ",
         ),
+        (with_member(status(), learner=True), "etcd: 10.0.0.11:2379 is a learner"),
+        (with_member(status(), alarms=("NOSPACE",)), "etcd has raised the alarm NOSPACE: writes are refused"),
         (replace(status(), pools=(replace(status().pools[0], error="no answer", age=9.0),)), "discovery of"),
         (with_servers(status(), *(server("etcd", n, "DOWN") for n in (1, 2, 3))), "etcd has no live server"),
     ],
