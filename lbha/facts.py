@@ -164,12 +164,36 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another node: its last report, when it came, and why there is none now. `report` None: never one."""
+    """Another node: its last report, when it came, and why there is none now. `report` None: never one.
+    `silent`: since when nothing at all has come from its host, not even a refusal; None when something does."""
 
     node: str
     report: Report | None = None
     heard: float | None = None
     problem: str | None = "not asked yet"
+    silent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Who advertises this cluster's virtual router id without being one of its nodes: `source`, what it last
+    said, and when."""
+
+    source: str
+    priority: int
+    addresses: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """`rivals` hold the VIP beside this node, for longer than a takeover takes; `released` says why this node
+    has given it up, None when it has not; `since` when either began."""
+
+    rivals: tuple[str, ...] = ()
+    released: str | None = None
+    since: float | None = None
+    strangers: tuple[Stranger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +237,4 @@ class Status:
     old_workers: tuple[OldWorker, ...]
     lag_ms: float
     clients: ClientFacts = ClientFacts()
+    split: SplitFacts = SplitFacts()

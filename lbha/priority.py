@@ -93,8 +93,11 @@ def agent_terms(nodes: int, *, failback: bool) -> Terms:
     )
 
 
-def decide(sizes: Terms, index: int, seen: Observation, health: Health) -> Decision:
-    """FAULT or not, and the score, of the node at `index` of the file."""
+def decide(
+    sizes: Terms, index: int, seen: Observation, health: Health, released: str | None = None
+) -> Decision:
+    """FAULT or not, and the score, of the node at `index` of the file. `released`: why the VIP must not be here
+    although haproxy can serve (`lbha.split`)."""
     idle = seen.drained or (seen.quarantined and not seen.holds_vip)
     excuse = "drained" if seen.drained else "only just booted"
     sick = sorted(service for service, settled in health.local.items() if not settled.value)
@@ -126,11 +129,15 @@ def decide(sizes: Terms, index: int, seen: Observation, health: Health) -> Decis
             excuse if idle else health.serving_why,
         ),
     )
-    up = health.haproxy.value
+    up = health.haproxy.value and released is None
     return Decision(
         up=up,
         score=sum(term.points for term in terms[1:]),
         base=terms[0].points,
         terms=terms,
-        why=excuse if up and idle else "it can serve" if up else health.haproxy_why,
+        why=excuse if up and idle else "it can serve" if up else _why_not(health, released),
     )
+
+
+def _why_not(health: Health, released: str | None) -> str:
+    return released if released is not None and health.haproxy.value else health.haproxy_why

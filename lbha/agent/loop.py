@@ -26,6 +26,7 @@ from lbha.agent.peers import PeerWatch
 from lbha.agent.reap import Reap
 from lbha.agent.record import Record
 from lbha.agent.recovery import Recovery
+from lbha.agent.split_brain import SplitBrain
 from lbha.agent.stale_vip import StaleVip
 from lbha.agent.vip_watch import VipWatch
 from lbha.agent.vrrp_watch import VrrpWatch
@@ -105,6 +106,7 @@ class Agent:
         heard = HeardConnections()
         self.peers = PeerWatch(cluster, node, self.certificates, self.consider, heard)
         self.recovery = Recovery(cluster, self.vip, self.carried, heard, self.record.recovered)
+        self.split = SplitBrain(cluster, node)
         self.reap = Reap(paths, self.counters.recovered)
         self.follower = Follower(cluster, node, config_file, load, self._on_applied)
 
@@ -118,7 +120,7 @@ class Agent:
         remote = Remote(self, self.cluster, self.node, self.certificates)
         self._notifier.ready(f"{self.node.name} of {self.cluster.name}")
         parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
-        parts += [self.peers, self.reap, self.recovery, local, remote]
+        parts += [self.peers, self.split, self.reap, self.recovery, local, remote]
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
@@ -165,8 +167,14 @@ class Agent:
             return  # What an earlier agent decided stays in force.
         seen = self.observe()
         self.health = judge(self.health or self._adopted(seen.at), seen)
-        decision = decide(self._sizes, self._index, seen, self.health)
-        before, self.decision = self.decision, decision
+        before = self.decision
+        released = self.split.look(
+            holds=seen.holds_vip,
+            priority=before.priority if before else 0,
+            peers=self.peers.peers,
+            serving=self.health.serving.value,
+        )
+        decision = self.decision = decide(self._sizes, self._index, seen, self.health, released)
         self.counters.decided()
         if before is None or (before.up, before.score) != (decision.up, decision.score):
             self._trackers.write(decision)
@@ -221,6 +229,7 @@ class Agent:
             old_workers=self.reap.old_workers,
             lag_ms=round(self.haproxy.lag.worst() * 1000, 1),
             clients=self.recovery.facts(),
+            split=self.split.facts,
         )
 
     async def connections(self, since: str) -> bytes:

@@ -110,6 +110,12 @@ def _own(status: Status) -> Iterator[Metric]:
     yield _gauge("drained", "1 while an operator wants the VIP elsewhere.", status.drain is not None)
     yield _gauge("loop_lag_seconds", "The agent's worst lateness in the last minute.", status.lag_ms / 1000)
     yield _gauge("old_workers", "haproxy workers that reloads left behind.", len(status.old_workers))
+    held = report.holds_vip + len(status.split.rivals)
+    yield _gauge("vip_holders", "Nodes that hold the VIP as this holder sees it; 0 on a backup.", held)
+    yield _gauge(
+        "released", "1 while this node has given the VIP up (split brain).", bool(status.split.released)
+    )
+    yield _gauge("strangers", "Strangers that advertise this virtual router id.", len(status.split.strangers))
     heard = {(peer.node,): float(peer.problem is None) for peer in status.peers}
     yield _gauges("peer_up", "1 while the agent of that node answers.", ("node",), heard)
     if status.clients.connections is not None:

@@ -34,7 +34,7 @@ class Problem:
 def problems(status: Status, now: float) -> list[Problem]:
     """The worst first; `now` in seconds since the epoch."""
     reports = known(status, now)
-    found = [*_vip(status, reports)]
+    found = [*_vip(status, reports), *_strangers(status)]
     for report in reports.values():
         found += _node(report, status)
     found += [*_peers(status, reports), *_own(status), *_backends(status)]
@@ -51,6 +51,14 @@ def _vip(status: Status, reports: dict[str, Report]) -> Iterator[Problem]:
             yield Problem(f"nobody holds {vips}")
         elif status.report.vrrp.state != "BACKUP":  # A backup hears a holder, whoever it is.
             yield Problem(f"nobody that is heard holds {vips}")
+
+
+def _strangers(status: Status) -> Iterator[Problem]:
+    for each in status.split.strangers:
+        yield Problem(
+            f"{each.source} is no node of this cluster and advertises its virtual router id, with priority "
+            f"{each.priority} for {', '.join(each.addresses)}: give one of the two another virtual_router_id"
+        )
 
 
 def _node(report: Report, status: Status) -> Iterator[Problem]:

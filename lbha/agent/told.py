@@ -28,7 +28,19 @@ def told(before: Status | None, now: Status) -> list[Event]:
     def tell(kind: str, text: str, cause: str | None = None) -> None:
         found.append(Event(at, kind, text, cause))
 
-    for look in (_haproxy, _servers, _etcd, _peers, _drain, _fault, _priority, _vip, _config, _discovery):
+    for look in (
+        _split,
+        _haproxy,
+        _servers,
+        _etcd,
+        _peers,
+        _drain,
+        _fault,
+        _priority,
+        _vip,
+        _config,
+        _discovery,
+    ):
         look(before, now, tell)
     return found
 
@@ -91,6 +103,21 @@ def _lost(now: Status) -> tuple[str, str]:
         best = max(better, key=standing)
         return "priority", f"{best.node}'s priority {standing(best)} beats {own.decision.priority}"
     return "unknown", f"another node took it from priority {own.decision.priority}"
+
+
+def _split(before: Status, now: Status, tell: _Tell) -> None:
+    was, own, node = before.split, now.split, now.report.node
+    if own.rivals and not was.rivals and own.released is None:
+        tell("split-brain", f"{' and '.join(own.rivals)} and {node} hold {', '.join(now.vips)}")
+    if own.released is not None and was.released is None:
+        tell("released", f"{node} gives {', '.join(now.vips)} up: {own.released}")
+    elif own.released is None and was.released is not None:
+        tell("candidate", f"{node} may hold {', '.join(now.vips)} again: {was.released.split(':')[0]} is over")
+    known_before = {each.source for each in was.strangers}
+    for each in own.strangers:
+        if each.source not in known_before:
+            addresses = ", ".join(each.addresses)
+            tell("stranger", f"{each.source} advertises this virtual router id too, for {addresses}")
 
 
 def _fault(before: Status, now: Status, tell: _Tell) -> None:

@@ -1,0 +1,62 @@
+"""VRRP adverts as they are on the wire: RFC 9568 (version 3) and RFC 3768 (version 2). Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+
+PROTOCOL = 112
+GROUP = "224.0.0.18"
+GROUP6 = "ff02::12"
+"""Where adverts go that have no list of peers (RFC 9568, 5.1.1.2 and 5.1.2.2)."""
+
+_ADVERTISEMENT = 1
+_HEADER = struct.Struct("!BBBBHH")
+
+
+class BadAdvert(ValueError):
+    """Not an advert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advert:
+    """Who sends it says that it holds `addresses`. Priority 0: it gives them up now (RFC 9568, 5.2.4)."""
+
+    version: int
+    virtual_router_id: int
+    priority: int
+    addresses: tuple[str, ...]
+
+
+def parse(data: bytes, *, six: bool) -> Advert:
+    """The payload of an IP packet of protocol 112; `six` for IPv6. Raises BadAdvert.
+
+    The checksum is not looked at: the kernel does not count it over the pseudo-header either, and nothing is
+    done here on the word of one packet.
+    """
+    if len(data) < _HEADER.size:
+        raise BadAdvert("too short")
+    kind, router, priority, count, _, _ = _HEADER.unpack_from(data)
+    version = kind >> 4
+    if kind & 15 != _ADVERTISEMENT or version not in (2, 3) or (six and version == 2):
+        raise BadAdvert(f"neither VRRP 2 nor 3: type byte {kind}")
+    size = 16 if six else 4
+    body = data[_HEADER.size :]
+    if not router or not count or len(body) < count * size:
+        raise BadAdvert("too short for its addresses")
+    pieces = (body[at : at + size] for at in range(0, count * size, size))
+    return Advert(version, router, priority, tuple(str(ipaddress.ip_address(piece)) for piece in pieces))
+
+
+def payload(packet: bytes) -> bytes:
+    """What an IPv4 packet carries, as a raw socket delivers it, header and all. Raises BadAdvert."""
+    length = (packet[0] & 15) * 4 if packet else 0
+    if length < 20 or len(packet) < length:
+        raise BadAdvert("no IPv4 packet")
+    return packet[length:]
+
+
+def rank(priority: int, address: str) -> tuple[int, int]:
+    """Whom an election prefers: the higher priority, then the higher address (RFC 9568, 6.4.3)."""
+    return priority, int(ipaddress.ip_address(address))

@@ -1,0 +1,46 @@
+"""Adverts on the wire, as RFC 9568 and RFC 3768 draw them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbha.vrrp import Advert, BadAdvert, parse, payload, rank
+
+V3 = bytes.fromhex("3133c8010064abcd0a4d0064")
+V3_SIX = bytes.fromhex("3133c801000aabcdfd770000000000000000000000000100")
+V2 = bytes.fromhex("2133640101010000c0a800c800000000" + "00000000")
+
+
+def test_what_is_read() -> None:
+    assert parse(V3, six=False) == Advert(3, 0x33, 200, ("10.77.0.100",))
+    assert parse(V3_SIX, six=True) == Advert(3, 0x33, 200, ("fd77::100",))
+    assert parse(V2, six=False) == Advert(2, 0x33, 100, ("192.168.0.200",))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", V3[:-1], V3[:7], b"\x32" + V3[1:], b"\x11" + V3[1:], V3[:1] + b"\0" + V3[2:]]
+)
+def test_what_is_none(data: bytes) -> None:
+    with pytest.raises(BadAdvert):
+        parse(data, six=False)
+
+
+def test_version_2_has_no_ipv6() -> None:
+    with pytest.raises(BadAdvert):
+        parse(V2, six=True)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_anything_is_an_advert_or_told(data: bytes, six: bool) -> None:
+    try:
+        found = parse(data if six else payload(data), six=six)
+    except BadAdvert:
+        return
+    assert 1 <= found.virtual_router_id <= 255 and found.addresses
+
+
+def test_an_election_prefers_the_priority_then_the_address() -> None:
+    assert rank(101, "10.0.0.1") > rank(100, "10.0.0.9") > rank(100, "10.0.0.1")
+    assert rank(100, "fd00::10") > rank(100, "fd00::9")
