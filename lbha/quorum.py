@@ -15,12 +15,14 @@ def believe(before: EtcdFacts, members: Sequence[EtcdMember], now: float) -> Etc
     """The facts after every member was asked at `now` (seconds).
 
     One member with a leader proves the quorum, at once. A loss must last for `HOLD`; it is dated from its
-    beginning. Where no member answers nothing is known: they may all be dead, or out of this node's reach.
+    beginning, and believed until a member knows a leader: silence disproves nothing. Where no member answers
+    and no loss is known, nothing is known: they may all be dead, or out of this node's reach.
     """
     answers = [member for member in members if member.problem is None]
     quorum, since, leaderless = before.quorum, before.since, before.leaderless
     if not answers:
-        quorum, leaderless = None, None
+        if quorum is not False:
+            quorum, leaderless = None, None
     elif any(member.leader for member in answers):
         quorum, leaderless = True, None
     else:

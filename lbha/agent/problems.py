@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lbha.agent.words import moment
+from lbha.agent.words import utc
 from lbha.facts import Report, Status
 from lbha.known import NOT_ASKED, holders, known
 from lbha.quorum import alarms
@@ -120,7 +120,7 @@ def _backends(status: Status) -> Iterator[Problem]:
     for etcd in status.etcd:
         if etcd.quorum is False:
             yield Problem(
-                f"{etcd.service} has lost its quorum, since {moment(etcd.since)}: no writes until a member "
+                f"{etcd.service} has lost its quorum, since {utc(etcd.since)}: no writes until a member "
                 f"returns; its pool stays open for serializable reads"
             )
         serving = {server.endpoint for server in status.haproxy.servers if server.live}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from lbha.agent.events import Event
-from lbha.agent.words import moment
+from lbha.agent.words import utc
 from lbha.facts import Server, Status
 from lbha.known import NOT_ASKED, known, standing
 from lbha.quorum import alarms
@@ -194,7 +194,7 @@ def _etcd(before: Status, now: Status, tell: _Tell) -> None:
         if etcd.quorum is False and was.get(etcd.service) is not False:
             tell(
                 "quorum-lost",
-                f"{etcd.service} has lost its quorum, since {moment(etcd.since)}: no member that answers knows "
+                f"{etcd.service} has lost its quorum, since {utc(etcd.since)}: no member that answers knows "
                 f"a leader; the pool stays open for serializable reads",
             )
         elif etcd.quorum and was.get(etcd.service) is False:

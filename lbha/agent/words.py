@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
@@ -24,6 +24,11 @@ def bound(seconds: float) -> str:
 def moment(at: float) -> str:
     """Local time to the second: `2026-05-04 13:37:00`."""
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def utc(at: float) -> str:
+    """The same on every node: `2026-05-04 13:37:00 UTC`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def ago(at: float, now: float) -> str:

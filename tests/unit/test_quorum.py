@@ -52,6 +52,15 @@ def test_where_nobody_answers_nothing_is_known() -> None:
     assert (facts.quorum, facts.since, facts.leaderless) == (None, 102.0, None)
 
 
+def test_silence_neither_ends_a_loss_nor_dates_it_anew() -> None:
+    facts = seen(START, 110.0, "silent", "leaderless")
+    facts = seen(facts, 110.0 + HOLD, "silent", "leaderless")
+    for what in ("silent", "leaderless", "silent"):
+        facts = seen(facts, 120.0, "silent", what)
+        assert (facts.quorum, facts.since) == (False, 110.0)
+    assert seen(facts, 130.0, "led", "led").quorum is True
+
+
 asked = st.tuples(st.floats(0.01, 10.0), st.lists(st.sampled_from(["led", "leaderless", "silent"]), max_size=5))
 
 
@@ -63,7 +72,7 @@ def test_lost_is_said_only_after_nobody_knew_a_leader_for_long_enough(
     for wait, what in history:
         now += wait
         facts = seen(facts, now, *what)
-        if "led" in what or "leaderless" not in what:
+        if "led" in what or ("leaderless" not in what and facts.quorum is None):
             last_proof = now
         if facts.quorum is False:
             assert now - last_proof >= HOLD and facts.since >= last_proof
