@@ -14,6 +14,7 @@ import pytest
 from lab_tools import eventually, holder
 
 from lbha.agent.client import ask
+from lbha.agent.events import Event
 from lbha.facts import Status
 from lbha.lab import lab
 from lbha.lab.load import Load
@@ -51,11 +52,16 @@ def running(lab_root: Path) -> LabSpec:  # noqa: ARG001 (it ends the lab)
 
 @pytest.fixture
 def spec(running: LabSpec) -> Iterator[LabSpec]:
-    """The lab at rest; healed and at rest again afterwards."""
+    """The lab at rest, where the holder outranks the others; healed afterwards."""
     lab.wait_healthy(running, 60)
+    eventually("no term is missing", lambda: all(_whole(status(node)) for node in running.nodes), 30)
     yield running
     lab.heal(running)
     lab.wait_healthy(running, 60)
+
+
+def _whole(status: Status) -> bool:
+    return all(term.points for term in status.report.decision.terms if term.name in ("local", "serving"))
 
 
 @contextmanager
@@ -89,8 +95,7 @@ def status(node: LabNode) -> Status:
 
 
 def kinds(node: LabNode) -> list[str]:
-    events: list[dict[str, str]] = ask(run_directory(node), "GET", "/events?n=100", type=list)  # type: ignore[type-var]
-    return [event["kind"] for event in events]
+    return [event.kind for event in ask(run_directory(node), "GET", "/events?n=100", type=tuple[Event, ...])]
 
 
 def double(history: list[tuple[float, tuple[str, ...]]], end: float) -> float:
@@ -100,7 +105,12 @@ def double(history: list[tuple[float, tuple[str, ...]]], end: float) -> float:
 
 
 def test_one_that_is_not_heard_yields(spec: LabSpec) -> None:
-    before = holder(spec)
+    """The first of the file: whoever takes it is lower, and no advert of theirs makes keepalived yield."""
+    before = spec.nodes[0]
+    if holder(spec) != before:
+        lab.inject(spec, "drain", holder(spec).name)
+        eventually("it is the first's", lambda: holder(spec) == before)
+        lab.heal(spec)
     with served(spec):
         with watched(spec) as history:
             lab.inject(spec, "partition-one-way", before.name)
@@ -109,7 +119,7 @@ def test_one_that_is_not_heard_yields(spec: LabSpec) -> None:
             time.sleep(4.0)
         assert len(lab.holders(spec)) == 1 and holder(spec) != before
         assert double(history, 0.0) < 4.0, history
-    assert {"split-brain", "released"} <= set(kinds(before))
+    assert "released" in kinds(before)
     assert len(lab.holders(spec)) == 1
 
 

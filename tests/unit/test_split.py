@@ -21,12 +21,12 @@ def look(
     return step(before, Seen(now, holds, OWN, rivals, alone, serving))
 
 
-def by_report(heard: float, its: tuple[int, int]) -> Rival:
-    return Rival("cp2", heard, its, True)
+def by_report(heard: float, its: tuple[int, int], *, adverts: bool = False) -> Rival:
+    return Rival("cp2", heard, its, report=True, adverts=adverts)
 
 
 def by_advert(heard: float, its: tuple[int, int]) -> Rival:
-    return Rival("cp2", heard, its, False)
+    return Rival("cp2", heard, its, report=False, adverts=True)
 
 
 def after(rivals: list[Rival], **flags: bool) -> Split:
@@ -79,6 +79,17 @@ def test_it_stays_given_up_until_the_other_is_gone() -> None:
     assert look(split, 51.0, holds=False).release is None
 
 
+@pytest.mark.parametrize(("then", "over"), [(False, True), (True, False)])
+def test_adverts_end_it_where_there_were_none_when_it_was_given_up(then: bool, over: bool) -> None:
+    """A keepalived that heard them then, and held the VIP all the same, would take it again."""
+    split = after([by_report(at, HIGHER, adverts=then) for at in (0.0, 1.0)])
+    assert split.release is not None
+    split = look(split, 2.0, by_report(2.0, HIGHER, adverts=then), holds=False)
+    split = look(split, 5.0, by_report(5.0, HIGHER, adverts=then), holds=False)
+    assert split.release is not None
+    assert (look(split, 6.0, by_report(6.0, HIGHER, adverts=True), holds=False).release is None) is over
+
+
 def test_a_node_that_yielded_to_one_that_it_hears_is_a_backup_soon() -> None:
     split = Split(release=Release("because", None, "cp2"))
     split = look(split, 0.0, by_advert(0.0, LOWER), holds=True)
@@ -124,7 +135,7 @@ def test_of_two_that_hear_each_others_agents_exactly_the_lower_yields(
                 asked[node.name] += 1.0
                 heard.pop(node.name, None)
                 if peer.holds:
-                    heard[node.name] = Rival(peer.name, now, peer.its, True)
+                    heard[node.name] = Rival(peer.name, now, peer.its, report=True, adverts=False)
             rivals = [heard[node.name]] if node.name in heard else []
             node.split = step(node.split, Seen(now, node.holds, node.its, rivals, False, True))
             if node.split.release:
