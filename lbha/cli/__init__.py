@@ -22,6 +22,7 @@ COMMANDS = {
     "drill": "Inject faults into a lab under load and measure what clients see.",
     "events": "What happened on this node: moves of the VIP, faults, drains, applies, servers.",
     "explain": "Why this node holds the VIP or not, and what would happen if something died.",
+    "init": "Write a commented lbha.toml for a new cluster.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
     "pki": "Mint the certificates by which agents know one another.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
