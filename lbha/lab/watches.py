@@ -22,6 +22,10 @@ RETRY = 0.05
 _KEEPALIVE = 30
 """Seconds between TCP keepalives, as client-go's dialer sets them (net.Dialer.KeepAlive)."""
 
+_TOGETHER = 32
+"""How many connect at once in the beginning: thousands of TLS handshakes at once would all time out. Those that
+come back do not wait for each other."""
+
 _PROBE_WAIT = 1.0
 _PATH = "/api/v1/namespaces?watch=true"
 
@@ -48,6 +52,7 @@ class Watches:
         self._idle = idle
         self._streams: dict[int, _Stream] = {}
         self._reporting = True
+        self._opening = asyncio.Semaphore(_TOGETHER)
         self._tasks = [asyncio.create_task(self._keep(index)) for index in range(idle + busy)]
 
     @property
@@ -86,13 +91,9 @@ class Watches:
             task.cancel()
 
     async def _keep(self, index: int) -> None:
+        async with self._opening:
+            reader, stream = await self._insist(index)
         while True:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    reader, stream = await self._connect(index >= self._idle)
-            except _DEAD:
-                await asyncio.sleep(RETRY)
-                continue
             try:
                 self._streams[index] = stream
                 self._tell(index, connected=True)
@@ -104,6 +105,15 @@ class Watches:
                 del self._streams[index]
                 stream.writer.transport.abort()
             self._tell(index, connected=False)
+            reader, stream = await self._insist(index)
+
+    async def _insist(self, index: int) -> tuple[asyncio.StreamReader, _Stream]:
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await self._connect(index >= self._idle)
+            except _DEAD:
+                await asyncio.sleep(RETRY)
 
     async def _connect(self, busy: bool) -> tuple[asyncio.StreamReader, _Stream]:
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
