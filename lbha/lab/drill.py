@@ -40,7 +40,9 @@ _REST = {"lbha-agent": 4.0, "lbha-script": 4.0, "kubeadm": 8.0, "openshift": 8.0
 times rise."""
 
 _REST_TIMEOUT = 90.0
-_WARM_TIMEOUT = 30.0
+_WARM_TIMEOUT = 60.0
+_OLD = 2.0
+"""Seconds that a watch is old: who takes the VIP hears once a second which connections there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +228,11 @@ def rest(spec: LabSpec) -> None:
 
 
 def warm(load: Load) -> None:
-    """Wait for a second in which everything succeeds and every watch is connected."""
+    """Wait for a second in which everything succeeds and every watch is connected, and has been for `_OLD`."""
     deadline = time.monotonic() + _WARM_TIMEOUT
     while True:
         now = time.monotonic()
-        connected = {event.index for event in load.watches() if event.connected}
+        connected = {event.index for event in load.watches() if event.connected and event.at < now - _OLD}
         if len(connected) == load.count and all(
             _full_second(attempts, now, interval)
             for attempts, interval in ((load.requests(), REQUEST_INTERVAL), (load.writes(), WRITE_INTERVAL))

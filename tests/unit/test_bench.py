@@ -80,10 +80,8 @@ def test_the_soak_tells_what_is_more_than_before() -> None:
 
 def test_the_stampede_adds_up_what_all_stand_ins_accepted() -> None:
     line = partial(ACCEPTED.format)
-    logs = "\n".join(
-        [line(count=30, at="99.00"), line(count=21, at="100.40"), "other", line(count=40, at="100.90")]
-        + [line(count=25, at="102.10"), line(count=99, at="110.00")]
-    )
+    seconds = (("30", "99.00"), ("21", "100.40"), ("40", "100.90"), ("25", "102.10"), ("99", "110.00"))
+    logs = "\n".join([*(line(count=count, at=at) for count, at in seconds), "another line"])
     assert accepted(logs, 100.0, 105.0) == [61, 0, 25]
     assert accepted("", 100.0, 105.0) == []
 
