@@ -109,7 +109,7 @@ def text(wanted: Draft) -> str:
         *(f"{_key(name)} = {_one_or_list(addresses)}" for name, addresses in wanted.nodes.items()),
         "",
         "# What clients reach on the VIP. Servers are the nodes, unless `backends` names others:",
-        '# backends = ["10.0.0.21", "10.0.0.22"], "etcd-members", "kubernetes", "etcd-env:FILE", "dns-srv:NAME"',
+        '# backends = ["10.0.0.21", …], "etcd-members", "kubernetes", "etcd-env:FILE", "dns-srv:NAME"',
         "[services.apiserver]",
         'kind = "kube-apiserver"',
         *_apiserver(wanted),

@@ -78,11 +78,13 @@ class EtcdFacts:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """An operator wants the VIP elsewhere. `until` is None for an open end."""
+    """An operator wants the VIP elsewhere. `until` is None for an open end; `until_boot` ends it when the node
+    has booted again, whatever comes first."""
 
     since: float
     until: float | None
     reason: str
+    until_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Agent(Protocol):
 
     async def connections(self, since: str) -> bytes: ...
 
-    async def drain(self, until: float | None, reason: str, force: bool) -> None: ...
+    async def drain(self, until: float | None, reason: str, force: bool, until_boot: bool) -> None: ...
 
     async def undrain(self) -> None: ...
 
@@ -76,6 +76,7 @@ class DrainRequest(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float | None = msgspec.field(default=None, name="for")
     reason: str = ""
     force: bool = False
+    until_boot: bool = False
 
 
 class BackendRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -132,7 +133,7 @@ class Local:
         if asked.seconds is not None and not 0 < asked.seconds <= _YEAR:
             raise ConfigError("for is a number of seconds, more than 0 and at most a year")
         until = None if asked.seconds is None else time.time() + asked.seconds
-        await self._agent.drain(until, one_line(asked.reason), asked.force)
+        await self._agent.drain(until, one_line(asked.reason), asked.force, asked.until_boot)
         return _json(self._agent.status())
 
     async def _undrain(self, _: Request) -> Answer:

@@ -87,7 +87,7 @@ class Agent:
         self._trackers = Trackers(run_dir)
         quarantine = cluster.health.quarantine if self._trackers.first_since_boot else 0.0
         self._quarantined_until = time.monotonic() + quarantine
-        self._draining = Draining(state_dir)
+        self._draining = Draining(state_dir, booted=self._trackers.first_since_boot)
         keepalived = Keepalived(paths)
         names = [service.name for service in cluster.services]
         self.haproxy = HaproxyWatch(paths.haproxy_socket, names, self.consider, self.counters.checked)
@@ -238,9 +238,9 @@ class Agent:
             raise LbhaError(f"{self.node.name} does not hold the VIP")
         return await self.carried.answer(since)
 
-    async def drain(self, until: float | None, reason: str, force: bool) -> None:
+    async def drain(self, until: float | None, reason: str, force: bool, until_boot: bool) -> None:
         """Let another node hold the VIP, also after a restart. LbhaError when none could, without `force`."""
-        self._draining.begin(self.status(), until, reason, force=force)
+        self._draining.begin(self.status(), until, reason, force=force, until_boot=until_boot)
         self.consider()
 
     async def undrain(self) -> None:

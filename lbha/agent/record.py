@@ -28,14 +28,14 @@ class Record:
             self.counters.event(event.kind)
             if event.kind in ("vip-gained", "vip-lost"):
                 self.counters.transition(event.kind.removeprefix("vip-"), event.cause or "unknown")
-            _LOG.info("%s: %s", event.kind, event.text)
+            _LOG.info("%s: %s", event.kind, event.text, extra={"event": event.kind, "cause": event.cause})
         self._told = status
 
     def did(self, kind: str, text: str) -> None:
         """Something that the agent did itself."""
         self.events.add(kind, text)
         self.counters.event(kind)
-        _LOG.info("%s: %s", kind, text)
+        _LOG.info("%s: %s", kind, text, extra={"event": kind})
 
     def recovered(self, kind: str, count: int, text: str) -> None:
         """`count` clients were told that their connection is dead."""

@@ -23,12 +23,14 @@ COMMANDS = {
     "events": "What happened on this node: moves of the VIP, faults, drains, applies, servers.",
     "explain": "Why this node holds the VIP or not, and what would happen if something died.",
     "init": "Write a commented lbha.toml for a new cluster.",
+    "install": "Lay lbha's systemd units, apply, enable and start.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
     "pki": "Mint the certificates by which agents know one another.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",
     "status": "This node and its peers: VIP, priorities, backends, discovery, etcd, what is wrong.",
     "undrain": "End a drain.",
+    "uninstall": "Undo lbha install.",
 }
 """Command -> its line in --help, so that help imports none of them."""
 

@@ -30,6 +30,7 @@ def command(config_file: Path, node_name: str | None) -> int:
 
 async def _run(config_file: Path, node_name: str | None) -> int:
     from lbha import host
+    from lbha.agent import journal
     from lbha.agent.follow import Changed
     from lbha.agent.loop import Agent, Stopped
     from lbha.agent.notify import Notifier
@@ -41,6 +42,7 @@ async def _run(config_file: Path, node_name: str | None) -> int:
             click.echo('lbha: [health] mode = "script": keepalived\'s scripts decide, no agent is needed')
             return 0
         node = host.find_node(cluster, node_name)
+        journal.set_up({"LBHA_CLUSTER": cluster.name, "LBHA_NODE": node.name})
         agent = Agent(cluster, node, config_file, lambda: load_cluster(config_file), notifier, agent)
         try:
             await agent.run()

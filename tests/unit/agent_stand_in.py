@@ -98,7 +98,7 @@ class StandIn:
         self.calls.append(("connections", since))
         return await self.carried(since)
 
-    async def drain(self, until: float | None, reason: str, force: bool) -> None:
+    async def drain(self, until: float | None, reason: str, force: bool, until_boot: bool) -> None:
         if reason == "refuse":
             raise LbhaError("nobody could take over")
         if reason == "break":

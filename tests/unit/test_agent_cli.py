@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -133,17 +134,28 @@ def test_explain_needs_no_valid_file_unless_it_has_to_foretell(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "body"),
     [
-        ((), {"for": None, "reason": "", "force": False}),
-        (("--for", "90s", "--reason", "kernel"), {"for": 90.0, "reason": "kernel", "force": False}),
-        (("--for", "30m", "--force"), {"for": 1800.0, "reason": "", "force": True}),
-        (("--for", "1.5h"), {"for": 5400.0, "reason": "", "force": False}),
-        (("--for", "2d"), {"for": 172800.0, "reason": "", "force": False}),
+        ((), {}),
+        (("--for", "90s", "--reason", "kernel"), {"for": 90.0, "reason": "kernel"}),
+        (("--for", "30m", "--force"), {"for": 1800.0, "force": True}),
+        (("--for", "1.5h", "--until-boot"), {"for": 5400.0, "until_boot": True}),
+        (("--for", "2d"), {"for": 172800.0}),
     ],
 )
 def test_drain(agent: StandIn, arguments: tuple[str, ...], body: dict[str, Any]) -> None:
     done = run("drain", *arguments)
     assert done.return_value == 0 and done.output.startswith("drained ")
-    assert agent.asked == [("POST", "/drain", body)]
+    whole = {"for": None, "reason": "", "force": False, "until_boot": False} | body
+    assert agent.asked == [("POST", "/drain", whole)]
+
+
+def test_drain_waits_until_the_vip_has_left(agent: StandIn) -> None:
+    """Status of the stand-in: cp1 holds the VIP, for ever."""
+    began = time.monotonic()
+    done = run("drain", "--wait", "0.5s")
+    assert 0.5 <= time.monotonic() - began < 5
+    assert isinstance(done.exception, LbhaError)
+    assert str(done.exception).startswith("the VIP has not left within 0.5 s")
+    assert [method for method, *_ in agent.asked][:3] == ["POST", "GET", "GET"]
 
 
 @pytest.mark.parametrize("span", ["30", "m", "0s", "-1s", "1w", "1h30m", "nan", ""])

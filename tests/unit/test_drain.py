@@ -9,6 +9,7 @@ import pytest
 from statuses import NOW, OFF, alone, report, silent, status, with_report
 
 from lbha import drain
+from lbha.agent.draining import Draining
 from lbha.facts import Drain, Report, VrrpFacts
 
 
@@ -80,3 +81,14 @@ def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "drain.json").mkdir()
     found, problem = drain.load(tmp_path, NOW)
     assert found is None and problem is not None
+
+
+def test_a_drain_until_boot_ends_with_the_boot_and_replaces_no_other(tmp_path: Path) -> None:
+    draining = Draining(tmp_path, booted=True)
+    draining.begin(status(1), None, "shutdown", force=True, until_boot=True)
+    assert Draining(tmp_path, booted=False).in_force is not None
+    assert Draining(tmp_path, booted=True).in_force is None
+    draining.begin(status(1), None, "new kernel", force=True, until_boot=False)
+    draining.begin(status(1), None, "shutdown", force=True, until_boot=True)
+    again = Draining(tmp_path, booted=True).in_force
+    assert again is not None and again.reason == "new kernel"
