@@ -9,15 +9,15 @@ from lbha import drain, files, nftables, systemd
 from lbha.errors import EngineError
 from lbha.install import BEFORE, Tell, is_ours, stop
 from lbha.laying import Laying
-from lbha.model import Cluster, Rendered
+from lbha.model import Paths, Rendered
 
 
-def uninstall(cluster: Cluster, tell: Tell) -> None:
+def uninstall(paths: Paths, tell: Tell) -> None:
     """The other way round: the VIP leaves first, then the units go, then what the engines read of lbha's.
 
     lbha.toml and `state_dir` stay. Raises LbhaError, OSError; what was done until then stays done.
     """
-    laying = Laying(Path("/"), cluster.paths.state_dir)
+    laying = Laying(Path("/"), paths.state_dir)
     if laying.manifest() is None:
         tell("lbha install has laid nothing here")
         return
@@ -27,15 +27,15 @@ def uninstall(cluster: Cluster, tell: Tell) -> None:
     if systemd.is_active("keepalived.service"):
         systemd.systemctl("stop", "keepalived.service")
         tell("stopped keepalived.service")
-    _undrain(Path(cluster.paths.state_dir))
+    _undrain(Path(paths.state_dir))
     removed, kept = laying.take_away()
     for path in removed:
         tell(f"removed {path}")
     for path in kept:
         tell(f"kept {path}: somebody changed it")
-    _remove_run_dir(Path(cluster.paths.run_dir))
+    _remove_run_dir(Path(paths.run_dir))
     systemd.systemctl("daemon-reload")
-    _put_back(cluster, tell)
+    _put_back(paths, tell)
 
 
 def _undrain(state_dir: Path) -> None:
@@ -45,16 +45,16 @@ def _undrain(state_dir: Path) -> None:
         drain.save(state_dir, None)
 
 
-def _put_back(cluster: Cluster, tell: Tell) -> None:
+def _put_back(paths: Paths, tell: Tell) -> None:
     """The engines' files of before lbha, or none."""
-    kept = Path(cluster.paths.state_dir) / BEFORE
-    for name, path in Rendered.targets(cluster.paths).items():
+    kept = Path(paths.state_dir) / BEFORE
+    for name, path in Rendered.targets(paths).items():
         data = files.read(path)
         if data is None or not is_ours(data):
             continue
         if name == nftables.FILE:
             with suppress(EngineError):
-                nftables.Nftables(cluster.paths).reload(nftables.NOTHING)
+                nftables.Nftables(paths).reload(nftables.NOTHING)
             path.unlink()
             continue
         before = files.read(kept / name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lbha.cli.common import config_option, load_cluster
-from lbha.errors import LbhaError
+from lbha.errors import ConfigError, LbhaError
 
 
 @click.command()
@@ -21,11 +21,17 @@ def command(config_file: Path) -> int:
     Exit codes: 0 done, 1 failed, 2 misuse.
     """
     from lbha.install import check_systemd
+    from lbha.model import Paths
     from lbha.uninstall import uninstall
 
     check_systemd()
     try:
-        uninstall(load_cluster(config_file), click.echo)
+        paths = load_cluster(config_file).paths
+    except ConfigError as error:
+        click.echo(f"{error}; the usual paths are taken")
+        paths = Paths()
+    try:
+        uninstall(paths, click.echo)
     except OSError as error:
         raise LbhaError(f"{error.filename}: {error.strerror}; run it as root") from None
     return 0
