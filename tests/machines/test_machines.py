@@ -1,0 +1,243 @@
+"""lbha on three machines that systemd boots, installed as the README says. The tests follow one another: each finds
+the machines as the last one left them, well."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cluster import VIP, ControlPlane, copy
+from machine import Machine, eventually, readme_blocks
+
+from lbha.lab.load import Load
+
+pytestmark = pytest.mark.timeout(900)
+
+ROOT = Path(__file__).parent.parent.parent
+UNITS = ("haproxy.service", "keepalived.service", "lbha-agent.service")
+
+
+@pytest.fixture(scope="module")
+def before(control_plane: ControlPlane) -> set[str]:
+    """Every file of cp3's before lbha came."""
+    return everything(control_plane.machines["cp3"])
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane, before: set[str]) -> ControlPlane:
+    return control_plane
+
+
+def everything(machine: Machine) -> set[str]:
+    """The files of a machine that could be left over from lbha; what apt, dpkg and systemd keep aside."""
+    found = machine.shell("find /etc /opt /usr /var/lib /run /root -xdev -not -type d 2>/dev/null | sort")
+    aside = r"/var/lib/(dpkg|apt|systemd|ucf|etcd)/|/run/(systemd|log|dbus|user|udev)/|/etc/ld\.so\.cache|__pycache__"
+    return {line for line in found.splitlines() if not re.match(aside, line) and "__pycache__" not in line}
+
+
+def failed(load: Load) -> list[str]:
+    """Requests and writes that failed."""
+    return [f"{type(each).__name__}: {each.error}" for each in (*load.requests(), *load.writes()) if each.error]
+
+
+def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) -> None:
+    everywhere, first, copying, start = readme_blocks((ROOT / "README.md").read_text())
+    began = time.monotonic()
+    for machine in plane.machines.values():
+        machine.write(f"/root/{package.name}", package.read_bytes())
+        machine.shell(f"cd /root; {everywhere}", timeout=300)
+        assert not machine.active("lbha-agent.service")
+    one = plane.machines["cp1"]
+    one.shell(f"cd /root; {first}")
+    # The loop over ssh and scp.
+    assert re.findall(r"\bscp (?:-p )?(\S+)", copying) == ["/etc/lbha/lbha.toml", "pki/$node/*"]
+    copy(one, "/etc/lbha/lbha.toml", plane.others(one))
+    for machine in plane.machines.values():
+        for name, mode in (("ca.crt", 0o644), ("node.crt", 0o644), ("node.key", 0o600)):
+            copy(one, f"/root/pki/{machine.name}/{name}", [machine], f"/etc/lbha/pki/{name}", mode)
+    said = {}
+    for machine in plane.machines.values():
+        said[machine.name] = machine.shell(start.replace("lbha status", ""))
+    print(f"\n{said['cp1']}\ninstalled in {time.monotonic() - began:.0f} s")
+    plane.settled()
+    print(f"and settled after {time.monotonic() - began:.0f} s in all\n{one('lbha', 'status')}")
+    for machine in plane.machines.values():
+        assert machine.active(*UNITS, "lbha-drain.service")
+        assert machine.shell("systemctl --failed --plain --no-legend") == ""
+        assert "apiserver: kube-apiserver" not in machine.shell("lbha status")
+        assert machine("lbha", "install") == "nothing to do: everything is installed and runs"
+
+
+def test_the_agent_works_within_its_limits(plane: ControlPlane) -> None:
+    """Its capabilities are few, its file system is read-only, and nothing that it does is refused."""
+    for machine in plane.machines.values():
+        capabilities = machine("grep", "CapBnd", f"/proc/{machine.pid('lbha-agent')}/status").split()[1]
+        assert int(capabilities, 16).bit_count() <= 6
+        assert "ro," in machine.shell(f"grep ' /usr ' /proc/{machine.pid('lbha-agent')}/mounts || echo ro,")
+        log = machine("journalctl", "-u", "lbha-agent", "--no-pager")
+        assert not re.search(r"not permitted|[Pp]ermission denied|Read-only|Traceback", log), log
+    # The apiserver has 0.0.0.0:6443: the agent itself has loaded rules of nftables.
+    assert "redirect" in plane.holder("nft", "list", "table", "inet", "lbha")
+
+
+def test_a_changed_file_is_followed(plane: ControlPlane) -> None:
+    for machine in plane.machines.values():
+        text = machine.read("/etc/lbha/lbha.toml").replace(
+            'kind = "kube-apiserver"', 'kind = "kube-apiserver"\nbalance = "roundrobin"'
+        )
+        machine.write("/etc/lbha/lbha.toml", text)
+    for machine in plane.machines.values():
+        eventually(
+            "haproxy.cfg says roundrobin",
+            lambda machine=machine: "balance roundrobin" in machine.read("/etc/haproxy/haproxy.cfg"),
+        )
+    plane.settled()
+
+
+def test_after_a_boot_everything_comes_up_in_order(plane: ControlPlane) -> None:
+    machine = plane.others(plane.holder)[0]
+    machine.reboot()
+    plane.settled(60)
+    started = [
+        int(machine("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit))
+        for unit in (*UNITS, "lbha-drain.service")
+    ]
+    assert started == sorted(started) and started[0] > 0
+    assert machine.shell("systemctl --failed --plain --no-legend") == ""
+
+
+def test_a_reboot_of_each_holder_in_turn_fails_no_request_and_loses_no_write(plane: ControlPlane) -> None:
+    rebooted = []
+    for _ in plane.machines:
+        machine = plane.holder
+        rebooted.append(machine.name)
+        with Load(plane.spec) as load:
+            time.sleep(1.5)
+            machine.reboot()
+            time.sleep(1)
+            load.probe()
+            verdict = load.verify()
+            requests = len(load.requests())
+            print(f"\n{machine.name} rebooted: {len(failed(load))} of {requests} requests failed, {verdict}")
+            assert failed(load) == []
+            assert verdict.lost == 0 and verdict.acknowledged > 20
+        lost = events(machine, "vip-lost")
+        assert lost[-1]["LBHA_CAUSE"] == "drain", lost[-1]
+        plane.settled(60)
+        assert "drained" not in machine("lbha", "status")
+    assert len(set(rebooted)) >= 2
+
+
+def events(machine: Machine, kind: str) -> list[dict[str, str]]:
+    """Of the journal, with lbha's own fields."""
+    said = machine("journalctl", "-u", "lbha-agent", "-o", "json", "--no-pager", f"LBHA_EVENT={kind}")
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def test_the_journal_can_be_asked_by_field(plane: ControlPlane) -> None:
+    gained = events(plane.holder, "vip-gained")[-1]
+    assert (gained["LBHA_NODE"], gained["LBHA_CLUSTER"]) == (plane.holder.name, "prod")
+    assert gained["MESSAGE"].startswith("vip-gained: ") and gained["PRIORITY"] == "6"
+    assert gained["SYSLOG_IDENTIFIER"] == "lbha"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_that_is_killed_or_restarted_comes_back(plane: ControlPlane, unit: str) -> None:
+    machine = plane.holder
+    for action in (("restart",), ("kill", "--signal=KILL")):
+        pid = machine.pid(unit)
+        machine("systemctl", *action, unit)
+        eventually(
+            f"{unit} runs anew after {' '.join(action)}",
+            lambda pid=pid: machine.pid(unit) not in (0, pid) and machine.active(unit),
+        )
+        eventually("one machine holds the VIP", lambda: len(plane.holders()) == 1)
+        if unit == "lbha-agent.service":
+            assert plane.holder is machine
+        plane.settled()
+
+
+def test_pulling_the_plug_of_the_holder_tells_its_clients(plane: ControlPlane) -> None:
+    machine = plane.holder
+    with Load(plane.spec) as load:
+        time.sleep(1.5)
+        machine.power_off()
+        eventually("another machine holds the VIP", lambda: len(plane.holders()) == 1, 5)
+        time.sleep(2)
+        probed = load.probe()
+        print(f"\n{machine.name} off: {len(failed(load))} failed, {probed.unaware} watches unaware")
+        assert probed.unaware == 0
+        assert events(plane.holder, "tickle")
+    plane.boot(machine)
+    plane.settled(60)
+
+
+def test_an_upgrade_moves_nothing(plane: ControlPlane, package: Path, tmp_path: Path) -> None:
+    newer = next_revision(package, tmp_path)
+    machine = plane.holder
+    pids = [machine.pid(unit) for unit in UNITS]
+    with Load(plane.spec) as load:
+        time.sleep(1)
+        machine.write(f"/root/{newer.name}", newer.read_bytes())
+        machine("apt-get", "install", "-y", f"/root/{newer.name}")
+        time.sleep(1)
+        load.probe()
+        assert failed(load) == []
+    assert plane.holder is machine
+    now = [machine.pid(unit) for unit in UNITS]
+    assert now[:2] == pids[:2] and now[2] not in (0, pids[2])
+    assert machine("dpkg-query", "-W", "-f", "${Version}", "lbha").endswith("-2")
+    plane.settled()
+
+
+def next_revision(package: Path, directory: Path) -> Path:
+    """The same package with the next revision's number."""
+    tree, newer = directory / "tree", directory / package.name.replace("-1_", "-2_")
+    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^(Version: .*)-1$", r"\1-2", control.read_text()))
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zxz", "-z0", "-b", tree, newer], check=True, capture_output=True
+    )
+    shutil.rmtree(tree)
+    return newer
+
+
+def test_script_mode_has_a_timer_that_applies(plane: ControlPlane) -> None:
+    for machine in plane.machines.values():
+        text = machine.read("/etc/lbha/lbha.toml")
+        machine.write("/etc/lbha/lbha.toml", text.replace('# mode = "agent"', 'mode = "script"'))
+        said = machine("lbha", "install")
+        assert "stopped and disabled lbha-agent.service" in said and "started lbha-reload.timer" in said
+    eventually("one machine holds the VIP", lambda: len(plane.holders()) == 1)
+    for machine in plane.machines.values():
+        text = machine.read("/etc/lbha/lbha.toml")
+        machine.write("/etc/lbha/lbha.toml", text.replace('balance = "roundrobin"', 'balance = "static-rr"'))
+    for machine in plane.machines.values():
+        eventually(
+            "the timer has applied lbha.toml",
+            lambda machine=machine: "balance static-rr" in machine.read("/etc/haproxy/haproxy.cfg"),
+            25,
+        )
+        assert machine.shell("systemctl --failed --plain --no-legend") == ""
+        assert "haproxy: " in machine("journalctl", "-u", "lbha-reload", "--no-pager")
+
+
+def test_uninstalled_and_purged_nothing_is_left(plane: ControlPlane, before: set[str]) -> None:
+    machine = plane.machines["cp3"]
+    copies = {f"/root/{path.name}" for path in (machine.root / "root").glob("*.deb")}
+    print(machine("lbha", "uninstall"))
+    assert not machine.holds(VIP)
+    assert not machine.active("keepalived.service")
+    assert "lbha" not in machine.read("/etc/haproxy/haproxy.cfg")
+    machine("apt-get", "purge", "-y", "lbha", "haproxy", "keepalived", "nftables")
+    machine("apt-get", "autoremove", "--purge", "-y")
+    left = {path for path in everything(machine) - before - copies if not path.startswith("/etc/lbha/pki/")}
+    assert left == set()
+    assert machine.shell("systemctl list-unit-files --no-legend 'lbha*'; systemctl --failed --no-legend") == ""
+    eventually("another machine holds the VIP", lambda: len(plane.holders()) == 1)
