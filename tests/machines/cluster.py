@@ -1,4 +1,4 @@
-"""Three control plane nodes as kubeadm leaves them: etcd over TLS, an apiserver on 0.0.0.0:6443, no lbha yet."""
+"""Three nodes as kubeadm leaves them: etcd over TLS, an apiserver on 0.0.0.0:6443, no lbha yet."""
 
 from __future__ import annotations
 
@@ -96,9 +96,8 @@ class ControlPlane:
         machine.write("/etc/hosts", "127.0.0.1 localhost\n")
         machine.write("/etc/machine-id", f"{machine.address.encode().hex():0>32}\n")
         machine.write("/etc/systemd/network/lan.network", _NETWORK.format(address=machine.address))
-        machine.write(
-            "/etc/default/etcd", _ETCD.format(name=machine.name, address=machine.address, members=members)
-        )
+        etcd = _ETCD.format(name=machine.name, address=machine.address, members=members)
+        machine.write("/etc/default/etcd", etcd)
         machine.write("/etc/systemd/system/kube-apiserver.service", _APISERVER)
         (machine.root / "var/log/journal").mkdir(parents=True, exist_ok=True)
         ca = self.spec.ca.read_bytes()
@@ -167,10 +166,8 @@ class ControlPlane:
         return [machine(*argv) for machine in self.machines.values()]
 
 
-def copy(
-    source: Machine, path: str, targets: Iterable[Machine], to: str | None = None, mode: int = 0o644
-) -> None:
-    """scp."""
+def copy(source: Machine, path: str, targets: Iterable[Machine], to: str = "", mode: int = 0o644) -> None:
+    """As scp does; `to` where that is another path."""
     data = (source.root / path.lstrip("/")).read_bytes()
     for target in targets:
         target.write(to or path, data, mode)

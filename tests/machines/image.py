@@ -1,7 +1,7 @@
 """The tree that every machine boots from: Debian 12 with systemd, made once and kept in a cache.
 
-The cache is /var/cache/lbha-machines, or LBHA_MACHINES_CACHE. haproxy and keepalived are not installed in it but
-lie in apt's own cache, so that `apt install ./lbha.deb` finds them without a network.
+The cache is /var/cache/lbha-machines, or LBHA_MACHINES_CACHE. haproxy and keepalived are not installed in the
+tree but lie in apt's own cache there, so that `apt install ./lbha.deb` finds them without a network.
 """
 
 from __future__ import annotations

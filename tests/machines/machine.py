@@ -27,7 +27,13 @@ while :; do
     [ $code = 133 ] || exit $code   # 133: it wants to be booted again
 done
 """
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENTER = ("-m", "-u", "-i", "-n", "-p", "-C", "--")
+_ENVIRONMENT = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL=C.UTF-8",
+    "HOME=/root",
+    "DEBIAN_FRONTEND=noninteractive",
+)
 
 
 class Machine:
@@ -74,7 +80,7 @@ class Machine:
             )
 
     def try_run(self, *argv: str) -> str | None:
-        """Run a program in the tree, without booting it: why systemd-nspawn cannot work here; None when it can."""
+        """Run a program without booting: why systemd-nspawn cannot work here; None when it can."""
         self.power_on("--as-pid2", "--private-network", "--pipe", *argv)
         assert self._process
         code = self._process.wait(60)
@@ -132,16 +138,7 @@ class Machine:
             assert not check, f"{self.name} is off: {self.log()}"
             return "off"
         done = subprocess.run(
-            ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
-            + [
-                "env",
-                "-i",
-                f"PATH={_PATH}",
-                "LC_ALL=C.UTF-8",
-                "HOME=/root",
-                "DEBIAN_FRONTEND=noninteractive",
-                *argv,
-            ],
+            ["nsenter", "-t", str(leader), *_ENTER, "env", "-i", *_ENVIRONMENT, *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -235,8 +232,5 @@ def readme_blocks(readme: str) -> list[str]:
 
 def missing_programs() -> list[str]:
     """What the machines need on this host."""
-    return [
-        each
-        for each in ("systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter", "ip")
-        if not shutil.which(each)
-    ]
+    needed = ("systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter", "ip")
+    return [each for each in needed if not shutil.which(each)]

@@ -1,5 +1,5 @@
-"""lbha on three machines that systemd boots, installed as the README says. The tests follow one another: each finds
-the machines as the last one left them, well."""
+"""lbha on three machines that systemd boots, installed as the README says. The tests follow one another: each
+finds the machines as the last one left them, well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,22 +30,34 @@ def before(control_plane: ControlPlane) -> set[str]:
 
 
 @pytest.fixture
-def plane(control_plane: ControlPlane, before: set[str]) -> ControlPlane:
+def plane(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
 def everything(machine: Machine) -> set[str]:
-    """The files of a machine that could be left over from lbha; what apt, dpkg and systemd keep aside."""
+    """The files of a machine, but for what apt, dpkg, systemd and etcd keep."""
     found = machine.shell("find /etc /opt /usr /var/lib /run /root -xdev -not -type d 2>/dev/null | sort")
-    aside = r"/var/lib/(dpkg|apt|systemd|ucf|etcd)/|/run/(systemd|log|dbus|user|udev)/|/etc/ld\.so\.cache|__pycache__"
+    aside = r"/var/lib/(dpkg|apt|systemd|ucf|etcd)/|/run/(systemd|log|dbus|user|udev)/|/etc/ld\.so\.cache"
     return {line for line in found.splitlines() if not re.match(aside, line) and "__pycache__" not in line}
 
 
+def all_say(plane: ControlPlane, line: str) -> bool:
+    """Whether every machine's haproxy.cfg has it."""
+    return all(line in machine.read("/etc/haproxy/haproxy.cfg") for machine in plane.machines.values())
+
+
+def runs_anew(machine: Machine, unit: str, pid: int) -> bool:
+    """Whether the unit is active with another process."""
+    return machine.pid(unit) not in (0, pid) and machine.active(unit)
+
+
 def failed(load: Load) -> list[str]:
-    """Requests and writes that failed."""
-    return [f"{type(each).__name__}: {each.error}" for each in (*load.requests(), *load.writes()) if each.error]
+    """What became of requests and writes that failed."""
+    requests = [f"request: {each.error}" for each in load.requests() if each.error]
+    return requests + [f"write: {each.error}" for each in load.writes() if each.error]
 
 
+@pytest.mark.usefixtures("before")
 def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) -> None:
     everywhere, first, copying, start = readme_blocks((ROOT / "README.md").read_text())
     began = time.monotonic()
@@ -91,11 +104,7 @@ def test_a_changed_file_is_followed(plane: ControlPlane) -> None:
             'kind = "kube-apiserver"', 'kind = "kube-apiserver"\nbalance = "roundrobin"'
         )
         machine.write("/etc/lbha/lbha.toml", text)
-    for machine in plane.machines.values():
-        eventually(
-            "haproxy.cfg says roundrobin",
-            lambda machine=machine: "balance roundrobin" in machine.read("/etc/haproxy/haproxy.cfg"),
-        )
+    eventually("haproxy.cfg says roundrobin", lambda: all_say(plane, "balance roundrobin"))
     plane.settled()
 
 
@@ -152,10 +161,7 @@ def test_a_unit_that_is_killed_or_restarted_comes_back(plane: ControlPlane, unit
     for action in (("restart",), ("kill", "--signal=KILL")):
         pid = machine.pid(unit)
         machine("systemctl", *action, unit)
-        eventually(
-            f"{unit} runs anew after {' '.join(action)}",
-            lambda pid=pid: machine.pid(unit) not in (0, pid) and machine.active(unit),
-        )
+        eventually(f"{unit} runs anew after {' '.join(action)}", partial(runs_anew, machine, unit, pid))
         eventually("one machine holds the VIP", lambda: len(plane.holders()) == 1)
         if unit == "lbha-agent.service":
             assert plane.holder is machine
@@ -201,9 +207,8 @@ def next_revision(package: Path, directory: Path) -> Path:
     subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^(Version: .*)-1$", r"\1-2", control.read_text()))
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-Zxz", "-z0", "-b", tree, newer], check=True, capture_output=True
-    )
+    build = ["dpkg-deb", "--root-owner-group", "-Zxz", "-z0", "-b", tree, newer]
+    subprocess.run(build, check=True, capture_output=True)
     shutil.rmtree(tree)
     return newer
 
@@ -218,12 +223,8 @@ def test_script_mode_has_a_timer_that_applies(plane: ControlPlane) -> None:
     for machine in plane.machines.values():
         text = machine.read("/etc/lbha/lbha.toml")
         machine.write("/etc/lbha/lbha.toml", text.replace('balance = "roundrobin"', 'balance = "static-rr"'))
+    eventually("the timer has applied lbha.toml", lambda: all_say(plane, "balance static-rr"), 25)
     for machine in plane.machines.values():
-        eventually(
-            "the timer has applied lbha.toml",
-            lambda machine=machine: "balance static-rr" in machine.read("/etc/haproxy/haproxy.cfg"),
-            25,
-        )
         assert machine.shell("systemctl --failed --plain --no-legend") == ""
         assert "haproxy: " in machine("journalctl", "-u", "lbha-reload", "--no-pager")
 
