@@ -95,7 +95,7 @@ class ControlPlane:
         machine.write("/etc/hostname", f"{machine.name}\n")
         machine.write("/etc/hosts", "127.0.0.1 localhost\n")
         machine.write("/etc/machine-id", f"{machine.address.encode().hex():0>32}\n")
-        machine.write("/etc/systemd/network/lan.network", _NETWORK.format(address=machine.address))
+        machine.write("/etc/systemd/network/10-lan.network", _NETWORK.format(address=machine.address))
         etcd = _ETCD.format(name=machine.name, address=machine.address, members=members)
         machine.write("/etc/default/etcd", etcd)
         machine.write("/etc/systemd/system/kube-apiserver.service", _APISERVER)

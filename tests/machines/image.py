@@ -16,6 +16,7 @@ MIRROR = "http://deb.debian.org/debian"
 RELEASE = "bookworm"
 INCLUDE = "systemd-sysv,dbus,iproute2,procps,python3,etcd-server,etcd-client,ca-certificates"
 LATER = ("haproxy", "keepalived", "nftables")
+"""With what they recommend, as apt installs them."""
 
 
 def base() -> Path:
@@ -32,7 +33,7 @@ def base() -> Path:
     (draft / "etc/resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
     apt = ("chroot", str(draft), "apt-get", "-q", "-y")
     _run(*apt, "update")
-    _run(*apt, "--no-install-recommends", "--download-only", "install", *LATER)
+    _run(*apt, "--download-only", "install", *LATER)
     (draft / "etc/resolv.conf").unlink()
     draft.rename(tree)
     return tree

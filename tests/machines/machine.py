@@ -105,6 +105,10 @@ class Machine:
         """Pull the plug, and leave nothing."""
         self.power_off()
         subprocess.run(["umount", "-l", str(self.root)], check=False)
+        for tree in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+            for directory, _, _ in os.walk(f"{tree}/{self._group}", topdown=False):
+                with suppress(OSError):
+                    Path(directory).rmdir()
 
     def wait_booted(self, seconds: float = 60.0) -> None:
         """Until systemd has started everything."""
@@ -158,6 +162,10 @@ class Machine:
     def pid(self, unit: str) -> int:
         """The main process of a service, as the machine counts; 0 when it does not run."""
         return int(self("systemctl", "show", "-P", "MainPID", unit))
+
+    def read_process(self, unit: str, file: str) -> str:
+        """A file of /proc/PID of a service's main process."""
+        return self("cat", f"/proc/{self.pid(unit)}/{file}")
 
     def active(self, *units: str) -> bool:
         """Whether all of them are."""
