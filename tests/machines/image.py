@@ -32,6 +32,7 @@ def base() -> Path:
     _run("debootstrap", "--variant=minbase", f"--include={INCLUDE}", RELEASE, str(draft), MIRROR)
     (draft / "etc/resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
     apt = ("chroot", str(draft), "apt-get", "-q", "-y")
+    _run(*apt, "clean")
     _run(*apt, "update")
     _run(*apt, "--download-only", "install", *LATER)
     (draft / "etc/resolv.conf").unlink()
