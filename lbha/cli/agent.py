@@ -41,7 +41,8 @@ async def _run(config_file: Path, node_name: str | None) -> int:
         if cluster.health.mode is Mode.SCRIPT:
             click.echo('lbha: [health] mode = "script": keepalived\'s scripts decide, no agent is needed')
             return 0
-        node = host.find_node(cluster, node_name)
+        # In a thread: netlink has an event loop of its own, which cannot run inside of this one.
+        node = await asyncio.to_thread(host.find_node, cluster, node_name)
         journal.set_up({"LBHA_CLUSTER": cluster.name, "LBHA_NODE": node.name})
         agent = Agent(cluster, node, config_file, lambda: load_cluster(config_file), notifier, agent)
         try:
