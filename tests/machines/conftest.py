@@ -58,6 +58,17 @@ def base(work: Path) -> Path:
     return tree
 
 
+@pytest.fixture(autouse=True)
+def journals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the machines' journals say of a test that failed."""
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > before:
+        for machine in request.getfixturevalue("control_plane").machines.values():
+            units = ("-u", "lbha-*", "-u", "keepalived", "-u", "haproxy")
+            print(machine.name, machine("journalctl", "--no-pager", "-n", "40", *units, check=False))
+
+
 @pytest.fixture(scope="session")
 def control_plane(work: Path, base: Path, package: Path) -> Iterator[ControlPlane]:
     """Three machines that have booted, without lbha."""
