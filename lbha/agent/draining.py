@@ -20,7 +20,7 @@ class Draining:
         self._state_dir = state_dir
         self._drain, problem = drain.load(state_dir, time.time())
         if booted and self._drain and self._drain.until_boot:
-            self._drain = None
+            self.end()
         if problem:
             _LOG.warning("%s", problem)
 

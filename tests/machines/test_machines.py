@@ -136,6 +136,8 @@ def test_a_reboot_of_each_holder_in_turn_fails_no_request_and_loses_no_write(pla
             verdict = load.verify()
             requests = len(load.requests())
             print(f"\n{machine.name} rebooted: {len(failed(load))} of {requests} requests failed, {verdict}")
+            moved = int(events(machine, "vip-lost")[-1]["__MONOTONIC_TIMESTAMP"]) / 1e6
+            print([(round(r.start-moved,3), round(r.end-moved,3), r.error) for r in load.requests() if r.error])
             assert failed(load) == []
             assert verdict.lost == 0 and verdict.acknowledged > 20
         lost = events(machine, "vip-lost")
@@ -179,11 +181,11 @@ def test_pulling_the_plug_of_the_holder_tells_its_clients(plane: ControlPlane) -
         eventually("another machine holds the VIP", lambda: len(plane.holders()) == 1, 5)
         time.sleep(2)
         probed = load.probe()
-        print(f"\n{machine.name} off: {len(failed(load))} failed, {probed.unaware} watches unaware")
-        assert probed.unaware == 0
-        assert events(plane.holder, "tickle")
+    print(f"\n{machine.name} off: {len(failed(load))} failed, {probed.unaware} watches unaware")
+    told = events(plane.holder, "tickle")
     plane.boot(machine)
     plane.settled(60)
+    assert told and probed.unaware == 0
 
 
 def test_an_upgrade_moves_nothing(plane: ControlPlane, package: Path, tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_a_drain_until_boot_ends_with_the_boot_and_replaces_no_other(tmp_path: P
     draining.begin(status(1), None, "shutdown", force=True, until_boot=True)
     assert Draining(tmp_path, booted=False).in_force is not None
     assert Draining(tmp_path, booted=True).in_force is None
+    assert Draining(tmp_path, booted=False).in_force is None, "it must not come back when the agent restarts"
+    draining = Draining(tmp_path, booted=False)
     draining.begin(status(1), None, "new kernel", force=True, until_boot=False)
     draining.begin(status(1), None, "shutdown", force=True, until_boot=True)
     again = Draining(tmp_path, booted=True).in_force
