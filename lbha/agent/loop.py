@@ -127,7 +127,11 @@ class Agent:
                     group.create_task(part.run(), name=type(part).__name__)
                 group.create_task(self._live(), name="live")
                 group.create_task(_until_stopped(), name="signals")
-        except* (Changed, Stopped) as ended:
+        except ExceptionGroup as group:
+            # No except*: what it raises comes in a group again before Python 3.11.4, and Debian 12 has 3.11.2.
+            ended, faults = group.split((Changed, Stopped))
+            if ended is None or faults is not None:
+                raise
             raise ended.exceptions[0] from None
 
     async def _live(self) -> None:
