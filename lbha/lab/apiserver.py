@@ -196,10 +196,8 @@ class Accepts:
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after the other, the last of which may be a watch."""
 
-    def __init__(
-        self, etcd: Etcd, address: str, broken: Callable[[str], bool], accepted: Callable[[], None]
-    ) -> None:
-        self._etcd, self._address, self._broken, self._accepted = etcd, address, broken, accepted
+    def __init__(self, etcd: Etcd, broken: Callable[[str], bool], accepted: Callable[[], None]) -> None:
+        self._etcd, self._broken, self._accepted = etcd, broken, accepted
         self._received = b""
         self._busy: asyncio.Task[None] | None = None
 
@@ -249,7 +247,9 @@ class Connection(asyncio.Protocol):
         """
         interval = float(request.query.get("interval", ["0"])[0])
         head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-        metadata = {"name": "default", "annotations": {"lbha.lab/stand-in": self._address}}
+        # The connection's own: on 0.0.0.0 the server has none.
+        address = self._transport.get_extra_info("sockname")[0]
+        metadata = {"name": "default", "annotations": {"lbha.lab/stand-in": address}}
         event = {"type": "ADDED", "object": {"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}}
         line = json.dumps(event).encode() + b"\n"
         chunk = b"%x\r\n%s\r\n" % (len(line), line)
@@ -303,7 +303,7 @@ async def serve(args: argparse.Namespace) -> None:
     loop, accepts = asyncio.get_running_loop(), Accepts()
     family = socket.AF_INET6 if ":" in args.address else socket.AF_INET
     server = await loop.create_server(
-        lambda: Connection(etcd, args.address, partial(_broken, args.error_file), accepts.one),
+        lambda: Connection(etcd, partial(_broken, args.error_file), accepts.one),
         args.address,
         args.port,
         family=family,
