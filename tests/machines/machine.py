@@ -94,14 +94,15 @@ class Machine:
         """Pull the plug: the wire first, so that no dying process says goodbye."""
         if self._process is None:
             return
-        wire = ("ip", "-n", self._environment["SWITCH"], "link", "set", f"vb-{self.name}", "down")
-        subprocess.run(wire, check=False, capture_output=True)
+        link = ("ip", "-n", self._environment["SWITCH"], "link")
+        subprocess.run([*link, "set", f"vb-{self.name}", "down"], check=False, capture_output=True)
         for pid in (self._leader(), self._nspawn(), self._process.pid):
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait(20)
         self._process = None
+        subprocess.run([*link, "del", f"vb-{self.name}"], check=False, capture_output=True)
 
     def destroy(self) -> None:
         """Pull the plug, and leave nothing."""
