@@ -26,7 +26,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def work() -> Iterator[Path]:
-    """A directory in memory: etcd must not wait for a shared disk."""
+    """A directory in memory: etcd must not wait for a shared disk. Skips where no machine can be booted."""
+    if os.geteuid() != 0:
+        pytest.skip("no machine can be booted: not root")
+    if missing := missing_programs():
+        pytest.skip(f"no machine can be booted: {', '.join(missing)} not installed")
     directory = Path(f"/run/lbham{os.getpid()}")
     directory.mkdir(mode=0o755)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
@@ -38,14 +42,12 @@ def work() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def base(work: Path) -> Path:
     """The tree to boot from. Skips, with the reason, where systemd-nspawn cannot work or no mirror answers."""
-    if os.geteuid() != 0:
-        pytest.skip("no machine can be booted: not root")
-    if missing := missing_programs():
-        pytest.skip(f"no machine can be booted: {', '.join(missing)} not installed")
     try:
         tree = image.base()
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no Debian to boot: {' '.join(error.cmd)}: {(error.stderr or error.stdout)[-300:]}")
+    except OSError as error:
+        pytest.skip(f"no Debian to boot: {error}")
     network = Network(f"{work.name}-try", "10.0.0.200/24")
     machine = Machine("try", "", work, tree, network.switch)
     try:
