@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from lbha.election import skew, winner
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
 from lbha.health import SERVING
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
-from lbha.election import skew, winner
 from lbha.timing import HAPROXY_INTERVAL
 
 PROCESSES = ("haproxy", "keepalived", "agent")
@@ -175,7 +175,8 @@ def _move(
         )
     if what.part == "haproxy":
         return HAPROXY_INTERVAL + wait, (
-            f"{present} goes to FAULT and announces priority 0, {HAPROXY_INTERVAL * 1000:.0f} ms later at most; "
+            f"{present} goes to FAULT and announces priority 0, "
+            f"{HAPROXY_INTERVAL * 1000:.0f} ms later at most; "
             f"{successor} takes over after {waits}"
         )
     return silence + wait, f"{present} falls silent; {successor} takes over after {adverts} and {waits}"

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from statuses import NOW, alone, cluster, report, server, silent, status, with_report, with_servers
 
+from lbha.election import skew
 from lbha.errors import ConfigError
 from lbha.outcome import after
-from lbha.election import skew
 from lbha.timing import HAPROXY_INTERVAL
 
 

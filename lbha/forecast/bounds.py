@@ -1,0 +1,282 @@
+"""The longest that each fault of the drill, done to the holder, may take: computed, part by part. Pure.
+
+Up to three waits lie between a fault and the VIP on another node:
+
+- detection: until keepalived knows. What kills keepalived or the node itself needs none.
+- election:  the backups wait down_timer_adverts × advert_interval for a holder that has fallen silent. One that
+             says goodbye (priority 0: FAULT, a stop) is not waited for.
+- skew:      the successor's (256 - priority) / 256 × advert_interval (RFC 9568, 6.1), for the node that waits
+             longest of those that may be next while everything else is well.
+
+Then clients may still meet servers that died with the node or alone, until haproxy leaves them out: `servers`.
+Of a chain of waits each is taken at its longest, so a measured time is mostly shorter. What no timer governs
+is not in it: a starved process, a disk, a switch that learns slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lbha.check.watch import BACKSTOP
+from lbha.election import NodeState, priority, skew
+from lbha.model import Cluster, Kind, Mode, Service
+from lbha.priority import agent_terms, terms
+from lbha.split import ADVERTISED
+from lbha.timing import ADVERT_LOOK, CONNECT, HAPROXY_DEADLINE, HAPROXY_INTERVAL, REPORT_FRESH, TICK
+
+
+class Stage(StrEnum):
+    """What is waited for."""
+
+    DETECTION = "detection"
+    ELECTION = "election"
+    SKEW = "skew"
+    SERVERS = "servers"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """At most `seconds`, and why."""
+
+    stage: Stage
+    seconds: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a fault of that name leads to in that mode.
+
+    `moves`: the VIP goes to another node. `vip`: seconds until it is there; 0 where it stays, None where nobody
+    is there to take it. `clients`: the longest time (s) without a served request; None: no timer bounds it.
+    """
+
+    fault: str
+    mode: Mode
+    moves: bool
+    parts: tuple[Part, ...]
+    vip: float | None
+    clients: float | None
+    note: str = ""
+
+    def of(self, stage: Stage) -> float:
+        """The seconds of one stage."""
+        return sum(part.seconds for part in self.parts if part.stage is stage)
+
+
+def bounds(cluster: Cluster, mode: Mode) -> tuple[Bound, ...]:
+    """For every fault that this cluster can have in that mode, in the drill's order."""
+    service = observed(cluster)
+    made = _Bounds(cluster, mode, service)
+    return tuple(made.bound(fault) for fault in FAULTS if made.can_be(fault))
+
+
+def observed(cluster: Cluster) -> Service:
+    """The service whose clients the bounds are about, as in the drill: the first kube-apiserver, else the first."""
+    return next(
+        (service for service in cluster.services if service.kind is Kind.KUBE_APISERVER), cluster.services[0]
+    )
+
+
+def longest_skew(cluster: Cluster, mode: Mode) -> tuple[float, str] | None:
+    """How long (s) the successor waits, and which node that is with which priority, everything else being well:
+    the longest over every node that may hold the VIP. None where there is no other node."""
+    found = []
+    values = _backups(cluster, mode)
+    # With failback the VIP rests on the first node; without, on any.
+    for holder in range(1 if cluster.failover.failback else len(values)):
+        others = [(value, node.name) for value, node in zip(values, cluster.nodes, strict=True)]
+        del others[holder]
+        if others:
+            value, name = max(others)
+            wait = skew(value, cluster.failover.advert_interval)
+            found.append((wait, f"(256 - {value}) / 256 × {cluster.failover.advert_interval:g} s, {name} next"))
+    return max(found, default=None)
+
+
+def removal(service: Service, *, silent: bool) -> tuple[float, str]:
+    """How long (s) haproxy's checks take to leave a server out that fails: `silent` where each failing check has
+    to time out first. One that errs does so at once."""
+    check = service.check
+    between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
+    if not silent:
+        return check.interval + (check.fall - 1) * check.fast_interval, between
+    # haproxy gives connection and TLS handshake min(inter, timeout connect), the answer `timeout check`.
+    tls = service.kind is Kind.KUBE_APISERVER or service.tls is not None
+    each = min(check.interval, CONNECT) if tls else check.timeout
+    return (
+        check.interval + (check.fall - 1) * check.fast_interval + check.fall * each,
+        f"{between}, {check.fall} checks that end after {each:g} s",
+    )
+
+
+def _backups(cluster: Cluster, mode: Mode) -> list[int]:
+    """Every node's priority while it is well and does not hold the VIP."""
+    count, failback = len(cluster.nodes), cluster.failover.failback
+    if mode is Mode.AGENT:
+        sizes = agent_terms(count, failback=failback)
+        return [priority(sizes, index, NodeState()) for index in range(count)]
+    sizes = terms(count, len(cluster.services), failback=failback)
+    local = len(cluster.services) if sizes.local else 0
+    return [sizes.base(index, local) for index in range(count)]
+
+
+class _Bounds:
+    """The rules for one cluster, mode and service."""
+
+    def __init__(self, cluster: Cluster, mode: Mode, service: Service) -> None:
+        self._cluster, self._mode, self._service = cluster, mode, service
+        self._agent = mode is Mode.AGENT
+        times = cluster.failover
+        self._silence = Part(
+            Stage.ELECTION,
+            times.down_timer_adverts * times.advert_interval,
+            f"{times.down_timer_adverts} × {times.advert_interval:g} s: down_timer_adverts × advert_interval",
+        )
+        wait = longest_skew(cluster, mode)
+        self._skew = Part(Stage.SKEW, *wait) if wait else None
+
+    def can_be(self, fault: str) -> bool:
+        """Whether there is what it breaks."""
+        if fault.startswith("agent-") or fault == "drain":
+            return self._agent
+        if fault.startswith("apiserver-"):
+            return self._service.kind is Kind.KUBE_APISERVER
+        if fault.startswith("etcd-"):
+            return any(service.kind is Kind.ETCD for service in self._cluster.services)
+        return not fault.startswith("partition") or len(self._cluster.nodes) > 1
+
+    def bound(self, fault: str) -> Bound:
+        return FAULTS[fault](self, fault)
+
+    def _moved(
+        self, fault: str, *parts: Part, served: bool = False, servers: bool = False, note: str = ""
+    ) -> Bound:
+        """The VIP goes to the successor after `parts` and its skew. `served`: the holder serves until then.
+        `servers`: those on the holder's host are dead as well."""
+        if self._skew is None:
+            return Bound(fault, self._mode, False, parts, None, None, "no other node takes the VIP")
+        parts = (*parts, self._skew)
+        vip = sum(part.seconds for part in parts)
+        clients = 0.0 if served else vip
+        if servers and (dead := self._dead_servers(vip)):
+            parts, clients = (*parts, dead), clients + dead.seconds
+        return Bound(fault, self._mode, True, parts, vip, clients, note)
+
+    def _stays(self, fault: str, *parts: Part, note: str = "") -> Bound:
+        clients = sum(part.seconds for part in parts)
+        return Bound(fault, self._mode, False, parts, 0.0, clients, note)
+
+    def _dead_servers(self, vip: float) -> Part | None:
+        """After the VIP: every new connection may still meet a server that died with the holder's host."""
+        backends = self._service.backends
+        addresses = {address for node in self._cluster.nodes for address in node.addresses}
+        if not isinstance(backends, str) and not addresses & {each.address for each in backends}:
+            return None
+        checks, how = removal(self._service, silent=True)
+        if CONNECT <= checks - vip:
+            return Part(Stage.SERVERS, CONNECT, f"timeout connect {CONNECT:g} s, then marked down by `observe`")
+        return Part(Stage.SERVERS, max(0.0, checks - vip), f"left out by checks: {how}, from the fault on")
+
+    def _haproxy_kill(self, fault: str) -> Bound:
+        if self._agent:
+            why = "its connection ends; the next question is due by then (haproxy_watch)"
+            return self._moved(fault, Part(Stage.DETECTION, HAPROXY_INTERVAL, why))
+        return self._moved(fault, self._scripts())
+
+    def _haproxy_freeze(self, fault: str) -> Bound:
+        if self._agent:
+            why = f"a question each {HAPROXY_INTERVAL:g} s, no answer in {HAPROXY_DEADLINE:g} s (haproxy_watch)"
+            return self._moved(fault, Part(Stage.DETECTION, HAPROXY_INTERVAL + HAPROXY_DEADLINE, why))
+        return self._moved(fault, self._scripts())
+
+    def _scripts(self) -> Part:
+        health = self._cluster.health
+        return Part(
+            Stage.DETECTION,
+            health.fall * health.interval + BACKSTOP,
+            f"health.fall {health.fall} × interval {health.interval} s, the last run of `lbha check haproxy` "
+            f"takes {BACKSTOP:g} s at most",
+        )
+
+    def _silent(self, fault: str) -> Bound:
+        return self._moved(fault, self._silence, servers=True)
+
+    def _keepalived_stop(self, fault: str) -> Bound:
+        return self._moved(fault, note="it says goodbye with priority 0")
+
+    def _keepalived_kill(self, fault: str) -> Bound:
+        until = "until the agent removes the stale VIP" if self._agent else "until keepalived runs again"
+        return self._moved(fault, self._silence, served=True, note=f"the VIP stays behind: two holders {until}")
+
+    def _drain(self, fault: str) -> Bound:
+        return self._moved(fault, self._silence, served=True, note="make before break")
+
+    def _partition(self, fault: str) -> Bound:
+        until = "until the cut off side yields" if self._agent else "as long as it lasts"
+        return self._moved(fault, self._silence, servers=True, note=f"two holders {until}")
+
+    def _one_way(self, fault: str) -> Bound:
+        if not self._agent or self._skew is None:
+            note = "VRRP cannot settle it: two holders as long as it lasts"
+            return Bound(fault, self._mode, True, (), None, None, note)
+        second = self._silence.seconds + self._skew.seconds + ADVERT_LOOK
+        seconds = max(second, REPORT_FRESH) + ADVERTISED + ADVERT_LOOK + TICK
+        part = Part(
+            Stage.DETECTION,
+            seconds,
+            f"a second holder takes over and its agent's report is {REPORT_FRESH:g} s old; its adverts are heard "
+            f"for {ADVERTISED:g} s; a look and a tick of {ADVERT_LOOK:g} s each (split, split_brain)",
+        )
+        dead = self._dead_servers(seconds)
+        parts = (part, dead) if dead else (part,)
+        total = sum(each.seconds for each in parts)
+        return Bound(fault, self._mode, True, parts, seconds, total, "two holders until the unheard one yields")
+
+    def _apiserver_kill(self, fault: str) -> Bound:
+        return self._stays(fault, note="refused connections go to another server at once (redispatch)")
+
+    def _apiserver_freeze(self, fault: str) -> Bound:
+        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service, silent=True)))
+
+    def _apiserver_error(self, fault: str) -> Bound:
+        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service, silent=False)))
+
+    def _unready(self, fault: str) -> Bound:
+        return self._stays(fault, note="it serves until haproxy leaves it out")
+
+    def _etcd(self, fault: str) -> Bound:
+        return self._stays(fault, note="writes to etcd wait for etcd's own election")
+
+    def _quorum(self, fault: str) -> Bound:
+        return self._stays(fault, note="pools stay open for reads; no write until etcd has a quorum")
+
+    def _nothing(self, fault: str) -> Bound:
+        return self._stays(fault, note="nothing depends on it")
+
+
+FAULTS: dict[str, Callable[[_Bounds, str], Bound]] = {
+    "haproxy-kill": _Bounds._haproxy_kill,
+    "haproxy-freeze": _Bounds._haproxy_freeze,
+    "keepalived-kill": _Bounds._keepalived_kill,
+    "keepalived-stop": _Bounds._keepalived_stop,
+    "apiserver-kill": _Bounds._apiserver_kill,
+    "apiserver-freeze": _Bounds._apiserver_freeze,
+    "apiserver-error": _Bounds._apiserver_error,
+    "apiserver-unready": _Bounds._unready,
+    "etcd-kill": _Bounds._etcd,
+    "etcd-leader-kill": _Bounds._etcd,
+    "etcd-quorum-loss": _Bounds._quorum,
+    "link-down": _Bounds._silent,
+    "power-off": _Bounds._silent,
+    "partition": _Bounds._partition,
+    "partition-one-way": _Bounds._one_way,
+    "cpu-stress": _Bounds._nothing,
+    "agent-kill": _Bounds._nothing,
+    "agent-freeze": _Bounds._nothing,
+    "agent-restart": _Bounds._nothing,
+    "drain": _Bounds._drain,
+}
+"""The faults of the drill (`lbha.lab.faults.KINDS`) and what each of them waits for."""
