@@ -74,7 +74,7 @@ def bounds(cluster: Cluster, mode: Mode) -> tuple[Bound, ...]:
 
 
 def observed(cluster: Cluster) -> Service:
-    """The service whose clients the bounds are about, as in the drill: the first kube-apiserver, else the first."""
+    """The service whose clients this is about, as in the drill: the first kube-apiserver, else the first."""
     return next(
         (service for service in cluster.services if service.kind is Kind.KUBE_APISERVER), cluster.services[0]
     )
@@ -97,7 +97,7 @@ def longest_skew(cluster: Cluster, mode: Mode) -> tuple[float, str] | None:
 
 
 def removal(service: Service, *, silent: bool) -> tuple[float, str]:
-    """How long (s) haproxy's checks take to leave a server out that fails: `silent` where each failing check has
+    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where each failing check has
     to time out first. One that errs does so at once."""
     check = service.check
     between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
@@ -176,9 +176,10 @@ class _Bounds:
         if not isinstance(backends, str) and not addresses & {each.address for each in backends}:
             return None
         checks, how = removal(self._service, silent=True)
-        if CONNECT <= checks - vip:
+        left = checks - vip
+        if left >= CONNECT:
             return Part(Stage.SERVERS, CONNECT, f"timeout connect {CONNECT:g} s, then marked down by `observe`")
-        return Part(Stage.SERVERS, max(0.0, checks - vip), f"left out by checks: {how}, from the fault on")
+        return Part(Stage.SERVERS, left, f"left out by checks: {how}, from the fault on") if left > 0 else None
 
     def _haproxy_kill(self, fault: str) -> Bound:
         if self._agent:
@@ -219,21 +220,18 @@ class _Bounds:
         return self._moved(fault, self._silence, servers=True, note=f"two holders {until}")
 
     def _one_way(self, fault: str) -> Bound:
-        if not self._agent or self._skew is None:
+        if self._skew is None or not self._agent:
             note = "VRRP cannot settle it: two holders as long as it lasts"
             return Bound(fault, self._mode, True, (), None, None, note)
-        second = self._silence.seconds + self._skew.seconds + ADVERT_LOOK
-        seconds = max(second, REPORT_FRESH) + ADVERTISED + ADVERT_LOOK + TICK
-        part = Part(
+        second = self._silence.seconds + self._skew.seconds
+        first_sign = max(ADVERT_LOOK, REPORT_FRESH - second)
+        proof = Part(
             Stage.DETECTION,
-            seconds,
-            f"a second holder takes over and its agent's report is {REPORT_FRESH:g} s old; its adverts are heard "
-            f"for {ADVERTISED:g} s; a look and a tick of {ADVERT_LOOK:g} s each (split, split_brain)",
+            first_sign + ADVERTISED + ADVERT_LOOK + TICK,
+            f"after the takeover: {first_sign:.2f} s until its last report is {REPORT_FRESH:g} s old and an advert "
+            f"counts, adverts for {ADVERTISED:g} s, a look and a tick of {ADVERT_LOOK:g} and {TICK:g} s (split)",
         )
-        dead = self._dead_servers(seconds)
-        parts = (part, dead) if dead else (part,)
-        total = sum(each.seconds for each in parts)
-        return Bound(fault, self._mode, True, parts, seconds, total, "two holders until the unheard one yields")
+        return self._moved(fault, proof, self._silence, servers=True, note="two holders until one yields")
 
     def _apiserver_kill(self, fault: str) -> Bound:
         return self._stays(fault, note="refused connections go to another server at once (redispatch)")

@@ -33,12 +33,13 @@ class Run(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The runs of one fault, in seconds. `above`: in that many of them the gap was longer than computed, all that
-    the drill itself adds taken off."""
+    """The runs of one fault, in seconds. `allowed`: what the drill might have shown of the computed time in the
+    run that came closest to it; None where nothing was computed. `above`: the runs that showed more."""
 
     runs: int
     median: float
     worst: float
+    allowed: float | None
     above: int
 
 
@@ -61,7 +62,11 @@ def beside(bound: Bound, runs: Iterable[Run]) -> Measured | None:
     if not own:
         return None
     gaps = [run.gap_ms / 1000 for run in own]
-    return Measured(len(own), median(gaps), max(gaps), sum(_above(bound, run) for run in own))
+    allowed = None
+    if bound.clients is not None:
+        closest = max(own, key=lambda run: run.gap_ms / 1000 - run.seen_to_within)
+        allowed = bound.clients + closest.seen_to_within
+    return Measured(len(own), median(gaps), max(gaps), allowed, sum(_above(bound, run) for run in own))
 
 
 def _above(bound: Bound, run: Run) -> bool:
