@@ -97,8 +97,8 @@ def longest_skew(cluster: Cluster, mode: Mode) -> tuple[float, str] | None:
 
 
 def removal(service: Service, *, silent: bool) -> tuple[float, str]:
-    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where each failing check has
-    to time out first. One that errs does so at once."""
+    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where each failing check
+    has to time out first. One that errs does so at once."""
     check = service.check
     between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
     if not silent:
@@ -228,8 +228,8 @@ class _Bounds:
         proof = Part(
             Stage.DETECTION,
             first_sign + ADVERTISED + ADVERT_LOOK + TICK,
-            f"after the takeover: {first_sign:.2f} s until its last report is {REPORT_FRESH:g} s old and an advert "
-            f"counts, adverts for {ADVERTISED:g} s, a look and a tick of {ADVERT_LOOK:g} and {TICK:g} s (split)",
+            f"after the takeover: {first_sign:.2f} s until its last report is {REPORT_FRESH:g} s old and an "
+            f"advert counts, adverts for {ADVERTISED:g} s, a look and a tick of {ADVERT_LOOK:g} s (split)",
         )
         return self._moved(fault, proof, self._silence, servers=True, note="two holders until one yields")
 

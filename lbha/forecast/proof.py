@@ -38,8 +38,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """`situations` are covered, by `compared` elections or pairs of nodes. `wrong`: one that elects another node
-    than the right one, in words; None when all are right."""
+    """`situations` are covered, by `compared` elections or, where that is less, pairs of nodes. `wrong`: one
+    that elects another node than the right one, in words; None when all are right."""
 
     mode: Mode
     failback: bool
@@ -66,8 +66,8 @@ def prove(cluster: Cluster, mode: Mode) -> tuple[Proof, ...]:
 
 def agent_conditions(sizes: Terms, *, failback: bool) -> tuple[Condition, ...]:
     """Every condition of a node whose agent decides. The rules: whoever serves; among those the holder, unless
-    failback is on; then whose own backends are well, unless failback is on; then the order of the file. A drained
-    or just booted node counts for its place alone, but who holds the VIP is no longer just booted."""
+    failback is on; then whose own backends are well, unless failback is on; then the order of the file. A
+    drained or just booted node counts for its place alone, but who holds the VIP is no longer just booted."""
     states: list[tuple[str, NodeState]] = [
         (DEAD, NodeState(power=False)),
         (FAULT, NodeState(haproxy=False)),
@@ -136,12 +136,13 @@ def _first(wrong: Iterator[str]) -> str | None:
 
 
 def _elected(names: Sequence[str], conditions: Sequence[Condition]) -> Iterator[str]:
-    """Every situation in which another node than the right one wins, or the right one loses the VIP as soon as it
-    has it."""
+    """Every situation in which another node than the right one wins, or the right one loses the VIP as soon as
+    it has it."""
     count, addresses = len(names), range(len(names))
-    with_vip = {(each.words, each.rank is None): each for each in conditions if each.holds}
     idle = [each for each in conditions if not each.holds]
     holding = [each for each in conditions if each.holds]
+    with_vip = {each.words: each for each in holding}
+    without = {each.words: each for each in idle}
     for holder in (None, *range(count)):
         for chosen in product(*(holding if index == holder else idle for index in range(count))):
             values = [each.priorities[index] for index, each in enumerate(chosen)]
@@ -150,22 +151,30 @@ def _elected(names: Sequence[str], conditions: Sequence[Condition]) -> Iterator[
                 yield _told(names, chosen, won, right)
             elif won is not None and won != holder:
                 then = list(chosen)
-                then[won] = with_vip[chosen[won].words, False]
+                then[won] = with_vip[chosen[won].words]
                 if holder is not None:
-                    then[holder] = next(each for each in idle if each.words == chosen[holder].words)
+                    then[holder] = without[chosen[holder].words]
                 values = [each.priorities[index] for index, each in enumerate(then)]
                 if (again := winner(values, won, addresses)) != won:
                     yield f"{_told(names, chosen, won, right)}, and then {_name(names, again)}"
 
 
 def right_one(chosen: Sequence[Condition]) -> int | None:
-    """Whom the rules want: the highest rank, between equals the first of the file; None when nobody takes part."""
+    """Whom the rules want: the highest rank, between equals the first of the file; None: nobody takes part."""
     ranked = [(each.rank, -index) for index, each in enumerate(chosen) if each.rank is not None]
     return -max(ranked)[1] if ranked else None
 
 
 def _pairs(names: Sequence[str], conditions: Sequence[Condition]) -> Iterator[str]:
-    """Every two nodes and conditions that the priorities rank otherwise than the rules."""
+    """Every two nodes and conditions that the priorities rank otherwise than the rules, and every node that the
+    VIP itself would make worse: then whoever is elected might not stay."""
+    without = {each.words: each for each in conditions if not each.holds}
+    for holding in (each for each in conditions if each.holds):
+        for name, before, then in zip(
+            names, without[holding.words].priorities, holding.priorities, strict=True
+        ):
+            if then < before:
+                yield f"{name} {holding.words}: {before} without the VIP, {then} with it: it would not stay"
     for first in range(len(names)):
         for second in range(first + 1, len(names)):
             for one, other in product(conditions, conditions):

@@ -1,0 +1,160 @@
+"""From one lbha.toml to another: what differs on each node, and whether nodes of both may run together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lbha import haproxy_text
+from lbha.discovery.endpoints import backends, node_endpoints
+from lbha.forecast.wire import Wire, wire
+from lbha.model import Cluster, Endpoint, Node, Pool, Pools, Rendered, Service
+from lbha.redirect import redirects
+from lbha.render import render
+
+_SOMEWHERE = "192.0.2.1"
+"""RFC 5737: stands for servers that only discovery knows, the same before and after."""
+
+
+class Fate(StrEnum):
+    """What becomes of a node. One whose address changes is removed and added."""
+
+    STAYS = "stays"
+    ADDED = "added"
+    REMOVED = "removed"
+    READDRESSED = "gets another address"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """`reloads` and `restarts` name what runs on the node and has to; `adjusted`: haproxy's servers change
+    without a reload."""
+
+    node: str
+    fate: Fate
+    reloads: tuple[str, ...] = ()
+    restarts: tuple[str, ...] = ()
+    adjusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`what` changes `before` to `after`: nodes with the one and nodes with the other elect a holder each."""
+
+    what: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`refusals` empty: it may be rolled from node to node."""
+
+    nodes: tuple[NodeChange, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def compare(old: Cluster, new: Cluster) -> Change:
+    """What it takes to bring the nodes of `old` to `new`. RenderError for templates that cannot be rendered."""
+    before, after = ({node.name: node for node in cluster.nodes} for cluster in (old, new))
+    nodes = [_node(old, new, before.get(name), after.get(name)) for name in {**before, **after}]
+    staying = [each.node for each in nodes if each.fate is Fate.STAYS]
+    if not staying:
+        gone, come = ", ".join(before), ", ".join(after)
+        why = "no node stays, so none could list a new one before it starts"
+        return Change(tuple(nodes), (Refusal("nodes", gone, come, why),))
+    if len(staying) == 1:
+        return Change(tuple(nodes), ())  # Whoever else there is has stopped before, or starts after.
+    found: dict[str, Refusal] = {}
+    for name in staying:
+        for refusal in disagreements(
+            wire(_rendered(old, before[name]).files["keepalived.conf"]),
+            wire(_rendered(new, after[name]).files["keepalived.conf"]),
+        ):
+            found.setdefault(refusal.what, refusal)
+    return Change(tuple(nodes), tuple(found.values()))
+
+
+def disagreements(old: Wire, new: Wire) -> tuple[Refusal, ...]:
+    """Why nodes of the one and nodes of the other would not agree on one holder."""
+    deaf = "nodes with the one do not hear nodes with the other: each group elects a holder"
+    found = []
+    if old.version != new.version:
+        found.append(Refusal("VRRP version", str(old.version), str(new.version), deaf))
+    if old.virtual_router_id != new.virtual_router_id:
+        found.append(
+            Refusal("cluster.virtual_router_id", str(old.virtual_router_id), str(new.virtual_router_id), deaf)
+        )
+    if old.family != new.family:
+        found.append(Refusal("address family", f"IPv{old.family}", f"IPv{new.family}", deaf))
+    elif old.addresses != new.addresses:
+        why = "a node drops adverts that list other addresses than its own: each group elects a holder"
+        found.append(Refusal("first VIP", ", ".join(old.addresses), ", ".join(new.addresses), why))
+    if bool(old.peers) != bool(new.peers):
+        words = [f"unicast to {len(each.peers)} peers" if each.peers else "multicast" for each in (old, new)]
+        found.append(Refusal("adverts", words[0], words[1], deaf))
+    return tuple(found)
+
+
+def _node(old: Cluster, new: Cluster, before: Node | None, after: Node | None) -> NodeChange:
+    if before is None or after is None:
+        node = before or after
+        assert node
+        return NodeChange(node.name, Fate.ADDED if before is None else Fate.REMOVED)
+    if before.addresses != after.addresses:
+        return NodeChange(after.name, Fate.READDRESSED)
+    files = _rendered(old, before).files, _rendered(new, after).files
+    reloads, adjusted = _reloads(*files)
+    return NodeChange(after.name, Fate.STAYS, reloads, _restarts(old, new), adjusted)
+
+
+def _reloads(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple[str, ...], bool]:
+    """The engines that must read a file anew; and whether haproxy gets its servers without a reload."""
+    found, adjusted = [], False
+    old, new = before["haproxy.cfg"], after["haproxy.cfg"]
+    if haproxy_text.structure(old) != haproxy_text.structure(new):
+        found.append("haproxy")
+    elif old != new:
+        adjusted = True
+    if before.get("lbha.nft") != after.get("lbha.nft"):
+        found.append("nftables")
+    if before["keepalived.conf"] != after["keepalived.conf"]:
+        found.append("keepalived")
+    return tuple(found), adjusted
+
+
+def _restarts(old: Cluster, new: Cluster) -> tuple[str, ...]:
+    """What is told a path on its command line or holds it open, and cannot be told another by a reload."""
+    was, now = old.paths, new.paths
+    found = []
+    if (was.haproxy_cfg, was.haproxy_master_socket) != (now.haproxy_cfg, now.haproxy_master_socket):
+        found.append("haproxy")
+    if (was.keepalived_conf, was.keepalived_pid) != (now.keepalived_conf, now.keepalived_pid):
+        found.append("keepalived")
+    if old.health.mode is not new.health.mode or was.run_dir != now.run_dir:
+        found.append("lbha-agent")
+    return tuple(found)
+
+
+def _rendered(cluster: Cluster, node: Node) -> Rendered:
+    """As `lbha render` for another host. The interface is the same before and after where the file names none."""
+    interface = cluster.interface or "eth0"
+    return render(cluster, node, _pools(cluster), interface, redirects=redirects(cluster))
+
+
+def _pools(cluster: Cluster) -> Pools:
+    """What the file itself says of servers."""
+    return {
+        service.name: Pool(service.name, backends(cluster, service, _endpoints(cluster, service)))
+        for service in cluster.services
+    }
+
+
+def _endpoints(cluster: Cluster, service: Service) -> Sequence[Endpoint]:
+    if not isinstance(service.backends, str):
+        return service.backends
+    if service.backends == "nodes":
+        return node_endpoints(cluster, service)
+    return (Endpoint(_SOMEWHERE, service.target_port),)
