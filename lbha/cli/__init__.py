@@ -23,6 +23,7 @@ COMMANDS = {
     "events": "What happened on this node: moves of the VIP, faults, drains, applies, servers.",
     "explain": "Why this node holds the VIP or not, and what would happen if something died.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
+    "plan": "How long each fault may take, proof of the elections, and the order of a change.",
     "pki": "Mint the certificates by which agents know one another.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",

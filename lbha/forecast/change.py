@@ -1,4 +1,7 @@
-"""From one lbha.toml to another: what differs on each node, and whether nodes of both may run together. Pure."""
+"""From one lbha.toml to another: what differs on each node, and whether nodes of both may run together.
+
+Pure, but that the templates are read.
+"""
 
 from __future__ import annotations
 
@@ -126,20 +129,20 @@ def _reloads(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple
 
 
 def _restarts(old: Cluster, new: Cluster) -> tuple[str, ...]:
-    """What is told a path on its command line or holds it open, and cannot be told another by a reload."""
+    """What learns of it on its command line alone; and the agent, where it comes or goes."""
     was, now = old.paths, new.paths
     found = []
     if (was.haproxy_cfg, was.haproxy_master_socket) != (now.haproxy_cfg, now.haproxy_master_socket):
         found.append("haproxy")
     if (was.keepalived_conf, was.keepalived_pid) != (now.keepalived_conf, now.keepalived_pid):
         found.append("keepalived")
-    if old.health.mode is not new.health.mode or was.run_dir != now.run_dir:
+    if old.health.mode is not new.health.mode:
         found.append("lbha-agent")
     return tuple(found)
 
 
 def _rendered(cluster: Cluster, node: Node) -> Rendered:
-    """As `lbha render` for another host. The interface is the same before and after where the file names none."""
+    """As `lbha render` for another host. Where the file names no interface, it is the same before and after."""
     interface = cluster.interface or "eth0"
     return render(cluster, node, _pools(cluster), interface, redirects=redirects(cluster))
 

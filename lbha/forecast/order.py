@@ -54,15 +54,13 @@ def order(old: Cluster, new: Cluster, change: Change) -> tuple[Step, ...]:
             for each in backups
         ]
     else:
-        same = not any(_touched(each) for each in staying) and not (leaving or coming) and old == new
-        steps += [Step(each.node, _backup(new, each, upgrade=same), "a backup first") for each in backups]
+        same = old == new
+        steps += [
+            Step(each.node, _upgrade(new) if same else _lay(new, each), "a backup first") for each in backups
+        ]
         steps.append(_holder(old, new, holder, upgrade=same, alone=not backups))
     steps += [_start(new, name) for name in coming]
     return tuple(steps)
-
-
-def _touched(change: NodeChange) -> bool:
-    return bool(change.reloads or change.restarts or change.adjusted)
 
 
 def _stop_for_good(old: Cluster, name: str, *, holds: bool) -> Step:
@@ -84,21 +82,14 @@ def _start(new: Cluster, name: str) -> Step:
 def _lay(new: Cluster, change: NodeChange) -> str:
     """Lay the file and see it in force; in agent mode the agent applies it by itself."""
     agent = new.health.mode is Mode.AGENT and "lbha-agent" not in change.restarts
-    words = [f"lay the new {FILE}", "lbha status" if agent else "lbha apply"]
+    words = [f"lay the new {FILE}", "wait until lbha status is healthy" if agent else "lbha apply"]
     if "lbha-agent" in change.restarts:
-        words.append(
-            "systemctl enable lbha-agent; systemctl restart lbha-agent; systemctl disable --now lbha-reload.timer"
-            if new.health.mode is Mode.AGENT
-            else "systemctl disable --now lbha-agent; systemctl enable --now lbha-reload.timer"
-        )
+        on, off = "lbha-agent", "lbha-reload.timer"
+        if new.health.mode is Mode.SCRIPT:
+            on, off = off, on
+        words.append(f"systemctl disable --now {off}; systemctl enable --now {on}")
     words += [f"systemctl restart {unit}" for unit in change.restarts if unit != "lbha-agent"]
     return "; ".join(words)
-
-
-def _backup(new: Cluster, change: NodeChange, *, upgrade: bool) -> str:
-    if upgrade:
-        return _upgrade(new)
-    return _lay(new, change)
 
 
 def _upgrade(new: Cluster) -> str:
