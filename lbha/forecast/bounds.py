@@ -157,7 +157,8 @@ class _Bounds:
         """The VIP goes to the successor after `parts` and its skew. `served`: the holder serves until then.
         `servers`: those on the holder's host are dead as well."""
         if self._skew is None:
-            return Bound(fault, self._mode, False, parts, None, None, "no other node takes the VIP")
+            alone = "no other node takes the VIP"
+            return Bound(fault, self._mode, False, (), None, 0.0 if served else None, alone)
         parts = (*parts, self._skew)
         vip = sum(part.seconds for part in parts)
         clients = 0.0 if served else vip
@@ -252,7 +253,10 @@ class _Bounds:
         return self._stays(fault, note="pools stay open for reads; no write until etcd has a quorum")
 
     def _nothing(self, fault: str) -> Bound:
-        return self._stays(fault, note="nothing depends on it")
+        return self._stays(fault, note="nothing moves")
+
+    def _stress(self, fault: str) -> Bound:
+        return self._stays(fault, note="nothing moves; a busy node answers later")
 
 
 FAULTS: dict[str, Callable[[_Bounds, str], Bound]] = {
@@ -271,7 +275,7 @@ FAULTS: dict[str, Callable[[_Bounds, str], Bound]] = {
     "power-off": _Bounds._silent,
     "partition": _Bounds._partition,
     "partition-one-way": _Bounds._one_way,
-    "cpu-stress": _Bounds._nothing,
+    "cpu-stress": _Bounds._stress,
     "agent-kill": _Bounds._nothing,
     "agent-freeze": _Bounds._nothing,
     "agent-restart": _Bounds._nothing,

@@ -44,11 +44,11 @@ def order(old: Cluster, new: Cluster, change: Change) -> tuple[Step, ...]:
             Step(each.node, "systemctl stop keepalived", "nobody is left to disagree; the VIP has no spare now")
             for each in backups
         ]
-        steps.append(Step(holder.node, _lay(new, holder), "alone, it agrees with itself"))
+        steps.append(Step(holder.node, _lay(new, holder, wait=False), "alone, it agrees with itself"))
         steps += [
             Step(
                 each.node,
-                f"{_lay(new, each)}; systemctl start keepalived",
+                f"{_lay(new, each, wait=False)}; systemctl start keepalived",
                 "it hears the holder, and is a backup",
             )
             for each in backups
@@ -79,10 +79,10 @@ def _start(new: Cluster, name: str) -> Step:
     )
 
 
-def _lay(new: Cluster, change: NodeChange) -> str:
-    """Lay the file and see it in force; in agent mode the agent applies it by itself."""
+def _lay(new: Cluster, change: NodeChange, *, wait: bool = True) -> str:
+    """Lay the file, and see it in force. An agent applies it by itself: `wait` for that, or do not."""
     agent = new.health.mode is Mode.AGENT and "lbha-agent" not in change.restarts
-    words = [f"lay the new {FILE}", "wait until lbha status is healthy" if agent else "lbha apply"]
+    words = [f"lay the new {FILE}", "lbha status says applied" if agent and wait else "lbha apply"]
     if "lbha-agent" in change.restarts:
         on, off = "lbha-agent", "lbha-reload.timer"
         if new.health.mode is Mode.SCRIPT:
