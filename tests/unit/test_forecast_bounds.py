@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statuses import cluster, status
 
@@ -86,6 +86,7 @@ def test_explain_foretells_the_same() -> None:
         assert after(prod, status(), dies).seconds == pytest.approx(of(prod, fault).vip)
 
 
+@settings(deadline=None)
 @given(
     mode=st.sampled_from(Mode),
     nodes=st.integers(2, 12),
@@ -108,11 +109,12 @@ def test_no_bound_shrinks_when_adverts_are_rarer(
         return [(bound.vip or 0.0, bound.clients or 0.0) for bound in found]
 
     before = times(interval, down)
-    for after in (times(min(4095, interval + more), down), times(interval, down + 1)):
-        for (vip, clients), (later_vip, later_clients) in zip(before, after, strict=True):
+    for later in (times(min(4095, interval + more), down), times(interval, down + 1)):
+        for (vip, clients), (later_vip, later_clients) in zip(before, later, strict=True):
             assert later_vip >= vip - 1e-9 and later_clients >= clients - 1e-9
 
 
+@settings(deadline=None)
 @given(mode=st.sampled_from(Mode), fall=st.integers(1, 10), interval=st.integers(1, 50))
 def test_no_bound_shrinks_when_checks_are_more_patient(mode: Mode, fall: int, interval: int) -> None:
     base = cluster()
@@ -125,8 +127,8 @@ def test_no_bound_shrinks_when_checks_are_more_patient(mode: Mode, fall: int, in
         return [bound.clients or 0.0 for bound in bounds(replace(base, services=services, health=health), mode)]
 
     before = times(fall, interval)
-    for after in (times(fall + 1, interval), times(fall, interval + 1)):
-        assert all(later >= sooner - 1e-9 for sooner, later in zip(before, after, strict=True))
+    for later in (times(fall + 1, interval), times(fall, interval + 1)):
+        assert all(more >= less - 1e-9 for less, more in zip(before, later, strict=True))
 
 
 def test_the_templates_say_what_is_computed_with(
@@ -176,7 +178,7 @@ def test_it_reads_what_the_drill_writes(tmp_path: Path) -> None:
     assert load(path) == runs(600)
     for content in (b"[]", b"{}", b"", b'[{"fault": 1}]'):
         path.write_bytes(content)
-        with pytest.raises(LbhaError, match="--drill .*runs.json: .*lbha drill --json FILE"):
+        with pytest.raises(LbhaError, match=r"--drill .*runs\.json: .*lbha drill --json FILE"):
             load(path)
     with pytest.raises(LbhaError, match="No such file"):
         load(tmp_path / "absent")

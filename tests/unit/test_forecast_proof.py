@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statuses import cluster
 
@@ -72,6 +72,7 @@ sizes = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(sizes=sizes, failback=st.booleans())
 def test_pairs_find_whatever_elections_find(sizes: Terms, failback: bool) -> None:
     """What justifies the short way: where no pair is ranked wrongly, no election of all nodes goes wrong."""
