@@ -12,7 +12,7 @@ from enum import StrEnum
 from lbha import haproxy_text
 from lbha.discovery.endpoints import backends, node_endpoints
 from lbha.forecast.wire import Wire, wire
-from lbha.model import Cluster, Endpoint, Node, Pool, Pools, Rendered, Service
+from lbha.model import Cluster, Endpoint, Node, Pool, Pools, Service
 from lbha.redirect import redirects
 from lbha.render import render
 
@@ -53,7 +53,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`refusals` empty: it may be rolled from node to node."""
+    """Without refusals it may be rolled from node to node."""
 
     nodes: tuple[NodeChange, ...]
     refusals: tuple[Refusal, ...]
@@ -62,22 +62,27 @@ class Change:
 def compare(old: Cluster, new: Cluster) -> Change:
     """What it takes to bring the nodes of `old` to `new`. RenderError for templates that cannot be rendered."""
     before, after = ({node.name: node for node in cluster.nodes} for cluster in (old, new))
-    nodes = [_node(old, new, before.get(name), after.get(name)) for name in {**before, **after}]
-    staying = [each.node for each in nodes if each.fate is Fate.STAYS]
-    if not staying:
-        gone, come = ", ".join(before), ", ".join(after)
-        why = "no node stays, so none could list a new one before it starts"
-        return Change(tuple(nodes), (Refusal("nodes", gone, come, why),))
-    if len(staying) == 1:
-        return Change(tuple(nodes), ())  # Whoever else there is has stopped before, or starts after.
-    found: dict[str, Refusal] = {}
-    for name in staying:
-        for refusal in disagreements(
-            wire(_rendered(old, before[name]).files["keepalived.conf"]),
-            wire(_rendered(new, after[name]).files["keepalived.conf"]),
-        ):
-            found.setdefault(refusal.what, refusal)
-    return Change(tuple(nodes), tuple(found.values()))
+    nodes, wires = [], []
+    for name in {**before, **after}:
+        fate = _fate(before.get(name), after.get(name))
+        if fate is not Fate.STAYS:
+            nodes.append(NodeChange(name, fate))
+            continue
+        was, now = _rendered(old, before[name]), _rendered(new, after[name])
+        reloads, adjusted = _reloads(was, now)
+        nodes.append(NodeChange(name, fate, reloads, _restarts(old, new), adjusted))
+        wires.append((wire(was["keepalived.conf"]), wire(now["keepalived.conf"])))
+    refusals: dict[str, Refusal] = {}
+    if not wires:
+        told = "; ".join(f"{node.name} {node.address}" for node in old.nodes)
+        new_ones = "; ".join(f"{node.name} {node.address}" for node in new.nodes)
+        why = "no node stays that could list a new one before it starts"
+        refusals["nodes"] = Refusal("nodes", told, new_ones, why)
+    elif len(wires) > 1:  # One alone: whoever else there is has stopped before, or starts after.
+        for was_wire, now_wire in wires:
+            for refusal in disagreements(was_wire, now_wire):
+                refusals.setdefault(refusal.what, refusal)
+    return Change(tuple(nodes), tuple(refusals.values()))
 
 
 def disagreements(old: Wire, new: Wire) -> tuple[Refusal, ...]:
@@ -101,16 +106,15 @@ def disagreements(old: Wire, new: Wire) -> tuple[Refusal, ...]:
     return tuple(found)
 
 
-def _node(old: Cluster, new: Cluster, before: Node | None, after: Node | None) -> NodeChange:
+def _fate(before: Node | None, after: Node | None) -> Fate:
+    """By the address that its adverts come from; in another family it has perhaps been known already."""
     if before is None or after is None:
-        node = before or after
-        assert node
-        return NodeChange(node.name, Fate.ADDED if before is None else Fate.REMOVED)
-    if before.addresses != after.addresses:
-        return NodeChange(after.name, Fate.READDRESSED)
-    files = _rendered(old, before).files, _rendered(new, after).files
-    reloads, adjusted = _reloads(*files)
-    return NodeChange(after.name, Fate.STAYS, reloads, _restarts(old, new), adjusted)
+        return Fate.ADDED if before is None else Fate.REMOVED
+    if (":" in before.address) == (":" in after.address):
+        same = before.address == after.address
+    else:
+        same = before.address in after.addresses or after.address in before.addresses
+    return Fate.STAYS if same else Fate.READDRESSED
 
 
 def _reloads(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple[str, ...], bool]:
@@ -141,10 +145,10 @@ def _restarts(old: Cluster, new: Cluster) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rendered(cluster: Cluster, node: Node) -> Rendered:
+def _rendered(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """As `lbha render` for another host. Where the file names no interface, it is the same before and after."""
     interface = cluster.interface or "eth0"
-    return render(cluster, node, _pools(cluster), interface, redirects=redirects(cluster))
+    return render(cluster, node, _pools(cluster), interface, redirects=redirects(cluster)).files
 
 
 def _pools(cluster: Cluster) -> Pools:

@@ -25,20 +25,20 @@ class Step:
 
 
 def order(old: Cluster, new: Cluster, change: Change) -> tuple[Step, ...]:
-    """The steps, also for a refused change: then all stop but one. Empty where no order is safe in one go.
+    """The steps, also for a refused change: then all stop but one, or all where none stays.
 
     The holder is taken for the first node of the old file; another that holds the VIP takes its place.
     """
     fates = {each.node: each for each in change.nodes}
     staying = [fates[node.name] for node in new.nodes if fates[node.name].fate is Fate.STAYS]
-    if not staying:
-        return ()
     leaving = [node.name for node in reversed(old.nodes) if fates[node.name].fate is not Fate.STAYS]
     coming = [node.name for node in new.nodes if fates[node.name].fate is not Fate.STAYS]
     first = old.nodes[0].name
+    steps = [_stop_for_good(old, name, drain=name == first and bool(staying)) for name in leaving]
+    if not staying:
+        return (*steps, *(_start(new, name) for name in coming))
     holder = next((each for each in staying if each.node == first), staying[0])
     backups = [each for each in reversed(staying) if each is not holder]
-    steps = [_stop_for_good(old, name, holds=name == first) for name in leaving]
     if change.refusals:
         steps += [
             Step(each.node, "systemctl stop keepalived", "nobody is left to disagree; the VIP has no spare now")
@@ -63,11 +63,11 @@ def order(old: Cluster, new: Cluster, change: Change) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _stop_for_good(old: Cluster, name: str, *, holds: bool) -> Step:
+def _stop_for_good(old: Cluster, name: str, *, drain: bool) -> Step:
     agent = old.health.mode is Mode.AGENT
     stop = f"systemctl disable --now {'lbha-agent' if agent else 'lbha-reload.timer'} keepalived"
-    drain = "lbha drain; once the VIP has left: " if holds and agent else ""
-    return Step(name, f"{drain}{stop}", "before the others forget it: it would go on advertising")
+    first = "lbha drain; once the VIP has left: " if drain and agent else ""
+    return Step(name, f"{first}{stop}", "before the others forget it: it would go on advertising")
 
 
 def _start(new: Cluster, name: str) -> Step:

@@ -98,10 +98,10 @@ def change(found: Change, steps: Sequence[Step]) -> RenderableType:
     for refusal in found.refusals:
         told = f"refused node by node: {refusal.what} {refusal.before} -> {refusal.after}: {refusal.why}"
         parts.append(Text(told, BAD))
-    if not steps:
-        parts.append(Text("first go to a file with the nodes of both, then from that to this one"))
-        return Group(*parts)
-    title = "the safe way: all at once" if found.refusals else "the order, one node after the other"
+    if not any(node.fate is Fate.STAYS for node in found.nodes):
+        title = "the safe way: without the VIP in between (with it: first a file with the nodes of both)"
+    else:
+        title = "the safe way: all at once" if found.refusals else "the order, one node after the other"
     table = _table(title)
     for heading, ratio in (("", None), ("node", None), ("do", 3), ("why", 2)):
         table.add_column(heading, ratio=ratio)

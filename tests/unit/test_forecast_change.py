@@ -12,7 +12,7 @@ from statuses import cluster
 
 from lbha.config import parse
 from lbha.election import NodeState, priority, winner
-from lbha.forecast.change import Change, Fate, compare
+from lbha.forecast.change import Change, Fate, compare, disagreements
 from lbha.forecast.order import Step, order
 from lbha.forecast.wire import Wire, wire
 from lbha.model import Cluster, Mode, Node
@@ -78,9 +78,11 @@ def test_the_family_of_the_first_vip(smallest: str) -> None:
     turned = both.replace('["10.0.0.100", "fd00::100"]', '["fd00::100", "10.0.0.100"]')
     for n in (1, 2, 3):
         turned = turned.replace(f'["10.0.0.1{n}", "fd00::1{n}"]', f'["fd00::1{n}", "10.0.0.1{n}"]')
-    change = compare(parse(both), parse(turned))
-    told = {refusal.what for refusal in change.refusals}
-    assert told == {"address family"} or all(each.fate is Fate.READDRESSED for each in change.nodes)
+    old, new = parse(both), parse(turned)
+    assert [refusal.what for refusal in compare(old, new).refusals] == ["address family"]
+    assert compare(parse(smallest), old).refusals == (), "an IPv6 VIP beside the first"
+    six = smallest.replace("10.0.0.", "fd00::")
+    assert [refusal.what for refusal in compare(parse(smallest), parse(six)).refusals] == ["nodes"]
 
 
 def test_no_node_stays(smallest: str) -> None:
@@ -92,7 +94,9 @@ def test_no_node_stays(smallest: str) -> None:
     )
     change = compare(old, new)
     assert [refusal.what for refusal in change.refusals] == ["nodes"]
-    assert order(old, new, change) == ()
+    found = order(old, new, change)
+    assert [step.node for step in found] == ["cp3", "cp2", "cp1", "cp4", "cp5", "cp3"]
+    assert not any("drain" in step.do for step in found), "nobody is left to take it"
     fates = {each.node: each.fate for each in change.nodes}
     assert fates["cp3"] is Fate.READDRESSED and fates["cp1"] is Fate.REMOVED and fates["cp5"] is Fate.ADDED
 
@@ -198,7 +202,7 @@ clusters = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=15)
 @given(old=clusters, new=clusters)
 def test_a_change_is_refused_in_both_directions_or_in_none(old: Cluster, new: Cluster) -> None:
     there, back = compare(old, new).refusals, compare(new, old).refusals
@@ -207,7 +211,7 @@ def test_a_change_is_refused_in_both_directions_or_in_none(old: Cluster, new: Cl
     assert compare(old, old).refusals == ()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=15)
 @given(old=clusters, new=clusters)
 def test_the_order_keeps_its_rules(old: Cluster, new: Cluster) -> None:
     change = compare(old, new)
@@ -215,7 +219,8 @@ def test_the_order_keeps_its_rules(old: Cluster, new: Cluster) -> None:
     fates = {each.node: each.fate for each in change.nodes}
     staying = {name for name, fate in fates.items() if fate is Fate.STAYS}
     if not staying:
-        assert found == () and change.refusals
+        assert change.refusals
+        assert [step.node for step in found] == [node.name for node in (*reversed(old.nodes), *new.nodes)]
         return
     lays = [
         at for at, step in enumerate(found) if step.node in staying and step.do != "systemctl stop keepalived"
@@ -235,8 +240,8 @@ def test_the_order_keeps_its_rules(old: Cluster, new: Cluster) -> None:
 @pytest.mark.parametrize("before", range(1, 8))
 @pytest.mark.parametrize("after", range(1, 8))
 def test_in_mid_change_the_holder_stays_elected(before: int, after: int, mode: Mode) -> None:
-    """Another number of nodes gives all other priorities: those of both files, while both are in force, must not
-    move the VIP."""
+    """Another number of nodes gives all other priorities: those of both files, while both are in force, must
+    not move the VIP."""
 
     def value(nodes: int, index: int, holds: bool) -> int:
         if mode is Mode.AGENT:
@@ -289,3 +294,20 @@ vrrp_instance other {
     assert wire(text) == Wire(3, 51, 0.1, ("10.0.0.100",), ("10.0.0.12", "10.0.0.13"))
     assert wire("vrrp_instance x {\n  virtual_router_id 9\n}\n") == Wire(2, 9, 1.0, (), ())
     assert not Change((), ()).refusals
+
+
+wires = st.builds(
+    Wire,
+    version=st.sampled_from([2, 3]),
+    virtual_router_id=st.integers(1, 3),
+    advert_interval=st.sampled_from([0.1, 1.0]),
+    addresses=st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"]), max_size=2).map(tuple),
+    peers=st.lists(st.sampled_from(["10.0.0.11", "10.0.0.12"]), max_size=2).map(tuple),
+)
+
+
+@given(one=wires, other=wires)
+def test_disagreement_is_mutual(one: Wire, other: Wire) -> None:
+    there, back = disagreements(one, other), disagreements(other, one)
+    assert [each.what for each in there] == [each.what for each in back]
+    assert disagreements(one, one) == ()
