@@ -63,9 +63,10 @@ def command(
             _console().print(show.change(change, steps))
         return 1 if change.refusals else 0
 
-    from lbha.forecast.bounds import bounds, observed
+    from lbha.forecast.bounds import bounds
     from lbha.forecast.measured import beside, load
     from lbha.forecast.proof import prove
+    from lbha.forecast.waits import observed
 
     runs = load(drill_file) if drill_file else ()
     modes = [Mode(mode)] if mode else [*Mode]

@@ -19,10 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lbha.check.watch import BACKSTOP
-from lbha.election import NodeState, priority, skew
+from lbha.forecast.waits import Wait, longest_skew, observed, removal, scripts, silence
 from lbha.model import Cluster, Kind, Mode, Service
-from lbha.priority import agent_terms, terms
 from lbha.split import ADVERTISED
 from lbha.timing import ADVERT_LOOK, CONNECT, HAPROXY_DEADLINE, HAPROXY_INTERVAL, REPORT_FRESH, TICK
 
@@ -70,57 +68,7 @@ def bounds(cluster: Cluster, mode: Mode) -> tuple[Bound, ...]:
     """For every fault that this cluster can have in that mode, in the drill's order."""
     service = observed(cluster)
     made = _Bounds(cluster, mode, service)
-    return tuple(made.bound(fault) for fault in FAULTS if made.can_be(fault))
-
-
-def observed(cluster: Cluster) -> Service:
-    """The service whose clients this is about, as in the drill: the first kube-apiserver, else the first."""
-    return next(
-        (service for service in cluster.services if service.kind is Kind.KUBE_APISERVER), cluster.services[0]
-    )
-
-
-def longest_skew(cluster: Cluster, mode: Mode) -> tuple[float, str] | None:
-    """How long (s) the successor waits, and which node that is with which priority, everything else being well:
-    the longest over every node that may hold the VIP. None where there is no other node."""
-    found = []
-    values = _backups(cluster, mode)
-    # With failback the VIP rests on the first node; without, on any.
-    for holder in range(1 if cluster.failover.failback else len(values)):
-        others = [(value, node.name) for value, node in zip(values, cluster.nodes, strict=True)]
-        del others[holder]
-        if others:
-            value, name = max(others)
-            wait = skew(value, cluster.failover.advert_interval)
-            found.append((wait, f"(256 - {value}) / 256 × {cluster.failover.advert_interval:g} s, {name} next"))
-    return max(found, default=None)
-
-
-def removal(service: Service, *, silent: bool) -> tuple[float, str]:
-    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where each failing check
-    has to time out first. One that errs does so at once."""
-    check = service.check
-    between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
-    if not silent:
-        return check.interval + (check.fall - 1) * check.fast_interval, between
-    # haproxy gives connection and TLS handshake min(inter, timeout connect), the answer `timeout check`.
-    tls = service.kind is Kind.KUBE_APISERVER or service.tls is not None
-    each = min(check.interval, CONNECT) if tls else check.timeout
-    return (
-        check.interval + (check.fall - 1) * check.fast_interval + check.fall * each,
-        f"{between}, {check.fall} checks that end after {each:g} s",
-    )
-
-
-def _backups(cluster: Cluster, mode: Mode) -> list[int]:
-    """Every node's priority while it is well and does not hold the VIP."""
-    count, failback = len(cluster.nodes), cluster.failover.failback
-    if mode is Mode.AGENT:
-        sizes = agent_terms(count, failback=failback)
-        return [priority(sizes, index, NodeState()) for index in range(count)]
-    sizes = terms(count, len(cluster.services), failback=failback)
-    local = len(cluster.services) if sizes.local else 0
-    return [sizes.base(index, local) for index in range(count)]
+    return tuple(made.bound(fault) for fault in _RULES if made.can_be(fault))
 
 
 class _Bounds:
@@ -129,12 +77,7 @@ class _Bounds:
     def __init__(self, cluster: Cluster, mode: Mode, service: Service) -> None:
         self._cluster, self._mode, self._service = cluster, mode, service
         self._agent = mode is Mode.AGENT
-        times = cluster.failover
-        self._silence = Part(
-            Stage.ELECTION,
-            times.down_timer_adverts * times.advert_interval,
-            f"{times.down_timer_adverts} × {times.advert_interval:g} s: down_timer_adverts × advert_interval",
-        )
+        self._silence = Part(Stage.ELECTION, *silence(cluster.failover))
         wait = longest_skew(cluster, mode)
         self._skew = Part(Stage.SKEW, *wait) if wait else None
 
@@ -149,7 +92,7 @@ class _Bounds:
         return not fault.startswith("partition") or len(self._cluster.nodes) > 1
 
     def bound(self, fault: str) -> Bound:
-        return FAULTS[fault](self, fault)
+        return _RULES[fault](self, fault)
 
     def _moved(
         self, fault: str, *parts: Part, served: bool = False, servers: bool = False, note: str = ""
@@ -183,25 +126,16 @@ class _Bounds:
         return Part(Stage.SERVERS, left, f"left out by checks: {how}, from the fault on") if left > 0 else None
 
     def _haproxy_kill(self, fault: str) -> Bound:
-        if self._agent:
-            why = "its connection ends; the next question is due by then (haproxy_watch)"
-            return self._moved(fault, Part(Stage.DETECTION, HAPROXY_INTERVAL, why))
-        return self._moved(fault, self._scripts())
+        why = "its connection ends; the next question is due by then (haproxy_watch)"
+        return self._haproxy(fault, (HAPROXY_INTERVAL, why))
 
     def _haproxy_freeze(self, fault: str) -> Bound:
-        if self._agent:
-            why = f"a question each {HAPROXY_INTERVAL:g} s, no answer in {HAPROXY_DEADLINE:g} s (haproxy_watch)"
-            return self._moved(fault, Part(Stage.DETECTION, HAPROXY_INTERVAL + HAPROXY_DEADLINE, why))
-        return self._moved(fault, self._scripts())
+        why = f"a question each {HAPROXY_INTERVAL:g} s, no answer in {HAPROXY_DEADLINE:g} s (haproxy_watch)"
+        return self._haproxy(fault, (HAPROXY_INTERVAL + HAPROXY_DEADLINE, why))
 
-    def _scripts(self) -> Part:
-        health = self._cluster.health
-        return Part(
-            Stage.DETECTION,
-            health.fall * health.interval + BACKSTOP,
-            f"health.fall {health.fall} × interval {health.interval} s, the last run of `lbha check haproxy` "
-            f"takes {BACKSTOP:g} s at most",
-        )
+    def _haproxy(self, fault: str, agent: Wait) -> Bound:
+        noticed = agent if self._agent else scripts(self._cluster.health)
+        return self._moved(fault, Part(Stage.DETECTION, *noticed))
 
     def _silent(self, fault: str) -> Bound:
         return self._moved(fault, self._silence, servers=True)
@@ -259,7 +193,7 @@ class _Bounds:
         return self._stays(fault, note="nothing moves; a busy node answers later")
 
 
-FAULTS: dict[str, Callable[[_Bounds, str], Bound]] = {
+_RULES: dict[str, Callable[[_Bounds, str], Bound]] = {
     "haproxy-kill": _Bounds._haproxy_kill,
     "haproxy-freeze": _Bounds._haproxy_freeze,
     "keepalived-kill": _Bounds._keepalived_kill,
@@ -281,4 +215,4 @@ FAULTS: dict[str, Callable[[_Bounds, str], Bound]] = {
     "agent-restart": _Bounds._nothing,
     "drain": _Bounds._drain,
 }
-"""The faults of the drill (`lbha.lab.faults.KINDS`) and what each of them waits for."""
+"""The faults of the drill (`lbha.lab.faults.KINDS`), in its order, and what each of them waits for."""

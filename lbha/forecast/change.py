@@ -100,6 +100,10 @@ def disagreements(old: Wire, new: Wire) -> tuple[Refusal, ...]:
     elif old.addresses != new.addresses:
         why = "a node drops adverts that list other addresses than its own: each group elects a holder"
         found.append(Refusal("first VIP", ", ".join(old.addresses), ", ".join(new.addresses), why))
+    if old.version == new.version == 2 and old.advert_interval != new.advert_interval:
+        intervals = f"{old.advert_interval:g} s", f"{new.advert_interval:g} s"
+        why = "VRRP version 2 drops adverts of another interval than its own (version 3 adopts it)"
+        found.append(Refusal("failover.advert_interval", *intervals, why))
     if bool(old.peers) != bool(new.peers):
         words = [f"unicast to {len(each.peers)} peers" if each.peers else "multicast" for each in (old, new)]
         found.append(Refusal("adverts", words[0], words[1], deaf))

@@ -77,8 +77,8 @@ def never_two(spec: LabSpec) -> Iterator[None]:
 
 
 def carry_out(spec: LabSpec, step: dict[str, str], new: dict[str, dict[str, Any]]) -> None:
-    """Do what a step says. What systemd would stop, a fault of the lab does; what it would start again in the end,
-    `lab.heal`."""
+    """Do what a step says. What systemd would stop, a fault of the lab stops; what it would start again in the
+    end, `lab.heal`."""
     node, do = spec.node(step["node"]), step["do"]
     if "lbha drain" in do:
         operate(node, "drain", "--reason", "plan")

@@ -67,6 +67,10 @@ def test_a_template_that_speaks_otherwise_is_refused(smallest: str, tmp_path: Pa
     edit = ("[services.etcd]", f'[templates]\ndirectory = "{tmp_path}"\n[services.etcd]')
     file.write_text(own.replace("vrrp_version 3", "vrrp_version 2"))
     assert refused(smallest, edit) == ["VRRP version"]
+    old, new = changed(smallest, edit)
+    rarer = replace(new, failover=replace(new.failover, advert_interval=1.0))
+    assert [refusal.what for refusal in compare(new, rarer).refusals] == ["failover.advert_interval"]
+    assert compare(old, replace(old, failover=rarer.failover)).refusals == (), "version 3 adopts it"
     file.write_text(own.replace("{%- if peers %}\n  unicast_src_ip", "{%- if false %}\n  unicast_src_ip"))
     assert refused(smallest, edit) == ["adverts"]
 
