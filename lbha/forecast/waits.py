@@ -21,7 +21,7 @@ def silence(times: Failover) -> Wait:
 
 
 def scripts(health: Health) -> Wait:
-    """Until keepalived's own check has failed often enough: a run that was under way may have been good still."""
+    """Until keepalived's own check has failed often enough: a run under way may have been good still."""
     return (
         health.fall * health.interval + BACKSTOP,
         f"health.fall {health.fall} × interval {health.interval} s, the last run of `lbha check haproxy` takes "
