@@ -5,8 +5,8 @@ without healthy backends of its own, drained, just booted, or neither, and it ma
 it counts how many of its own backends are healthy, and nothing else.
 
 Few nodes: every situation of all nodes together is elected. Many: the highest priority wins, so it is enough,
-and as complete, that any two nodes in any two conditions are ranked as the rules below rank them. Both hold the
-VIP to nobody or to one node; who wins among several is the same rule.
+and as complete, that any two nodes in any two conditions are ranked as the rules below rank them. One node at
+most holds the VIP in what is counted; the pairs hold for two as well, as after a partition.
 """
 
 from __future__ import annotations
