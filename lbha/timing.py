@@ -18,7 +18,7 @@ ADVERT_LOOK = 0.2
 REPORT_FRESH = 1.6
 """Since a peer's report, that it counts for: one and a half of its period."""
 
-CONNECT = 1.0
+CONNECT = 0.7
 """haproxy's `timeout connect`, in templates/haproxy/haproxy.cfg.j2: after it, a server that does not answer at
 all is marked down by the connection that met it (`observe layer4 error-limit 1`)."""
 

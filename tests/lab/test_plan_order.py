@@ -35,7 +35,9 @@ def spec(running: LabSpec) -> Iterator[LabSpec]:
     yield running
     for node, text in before.items():
         lay(node, text)
+        operate(node, "apply")
     lab.heal(running)
+    eventually("one holder", lambda: len(lab.holders(running)) == 1)
     lab.wait_healthy(running, 60)
 
 

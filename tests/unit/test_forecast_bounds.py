@@ -60,7 +60,7 @@ def test_the_times_of_three_nodes(smallest: str) -> None:
         )
         assert of(prod, "keepalived-stop", mode).clients == pytest.approx(skew)
         assert of(prod, "power-off", mode).vip == pytest.approx(0.6 + skew)
-        assert of(prod, "power-off", mode).clients == pytest.approx(0.6 + skew + 1.0)
+        assert of(prod, "power-off", mode).clients == pytest.approx(0.6 + skew + 0.7)
         assert of(prod, "keepalived-kill", mode).clients == 0.0
         assert of(prod, "apiserver-error", mode).clients == pytest.approx(0.7)
         assert of(prod, "apiserver-freeze", mode).clients == pytest.approx(2.2)
@@ -137,7 +137,7 @@ def test_the_templates_say_what_is_computed_with(
 ) -> None:
     prod = parse(smallest)
     files = render(prod, prod.nodes[0], own_nodes(prod), "eth0").files
-    assert f"timeout connect {CONNECT:g}s\n" in files["haproxy.cfg"]
+    assert f"timeout connect {CONNECT * 1000:.0f}ms\n" in files["haproxy.cfg"]
     assert "observe layer4 error-limit 1 on-error mark-down" in files["haproxy.cfg"]
     assert "option redispatch 1\n" in files["haproxy.cfg"]
     check = observed(prod).check
