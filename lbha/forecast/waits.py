@@ -53,15 +53,15 @@ def longest_skew(cluster: Cluster, mode: Mode) -> Wait | None:
 
 
 def removal(service: Service, *, silent: bool) -> Wait:
-    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where each failing check
-    has to time out first. One that errs does so at once."""
+    """How long (s) haproxy's checks take to leave out a server that fails: `silent` where its host is dead, or
+    its process is frozen before the TLS handshake, and each check times out. One that errs does so at once."""
     check = service.check
     between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
     if not silent:
         return check.interval + (check.fall - 1) * check.fast_interval, between
-    # haproxy gives connection and TLS handshake min(inter, timeout connect), the answer `timeout check`.
-    tls = service.kind is Kind.KUBE_APISERVER or service.tls is not None
-    each = min(check.interval, CONNECT) if tls else check.timeout
+    # haproxy gives connection and TLS handshake min(inter, timeout connect), also where the next check comes
+    # after fastinter. A frozen apiserver with the defaults: 1.7 to 2.2 s measured, 2.2 s computed.
+    each = min(check.interval, CONNECT)
     return (
         check.interval + (check.fall - 1) * check.fast_interval + check.fall * each,
         f"{between}, {check.fall} checks that end after {each:g} s",
