@@ -44,7 +44,13 @@ def order(old: Cluster, new: Cluster, change: Change) -> tuple[Step, ...]:
             Step(each.node, "systemctl stop keepalived", "nobody is left to disagree; the VIP has no spare now")
             for each in backups
         ]
-        steps.append(Step(holder.node, _lay(new, holder, wait=False), "alone, it agrees with itself"))
+        steps.append(
+            Step(
+                holder.node,
+                _lay(new, holder, wait=False),
+                "alone, it agrees with itself; the VIP is away for an election",
+            )
+        )
         steps += [
             Step(
                 each.node,
