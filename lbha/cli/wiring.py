@@ -46,8 +46,8 @@ def command(
     lbha wiring etcd --out build         etcd's files, into build/
     lbha wiring --check                  who goes through the VIP on this node, and who past it
 
-    Exit codes: 0 done, or nothing goes past the VIP; 1 refused, or something goes past it, or a certificate lacks
-    it, or a file cannot be read; 2 misuse.
+    Exit codes: 0 done, or nothing goes past the VIP; 1 refused, or something goes past it, or a certificate
+    lacks it, or a file cannot be read; 2 misuse.
     """
     if check and (out or force or piece):
         raise click.UsageError("--check goes without PIECE, --out and --force")

@@ -53,8 +53,16 @@ PROGRAMS = (
 )
 """What speaks with the apiserver or with etcd on a node, and etcd itself."""
 
-KUBECONFIGS = {"controller-manager": "kube-controller-manager", "scheduler": "kube-scheduler"}
-"""kubeadm's names in /etc/kubernetes/NAME.conf, where they are not the program's."""
+KUBECONFIGS = {
+    "kubelet": "kubelet",
+    "bootstrap-kubelet": "bootstrap-kubelet",
+    "kube-proxy": "kube-proxy",
+    "controller-manager": "kube-controller-manager",
+    "scheduler": "kube-scheduler",
+    "admin": "admin",
+    "super-admin": "super-admin",
+}
+"""/etc/kubernetes/NAME.conf, as kubeadm and others call them, and whose it is."""
 
 
 def command(argv: Sequence[str], environment: Mapping[str, str], source: str) -> Command | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +51,8 @@ class Node:
     def look(self) -> Found:
         """All of it."""
         for path in self._files("etc/kubernetes", ".conf"):
-            with self._noting(path):
+            # One of another name need not be a kubeconfig.
+            with self._noting(path) if path.stem in KUBECONFIGS else suppress(Unreadable):
                 client = KUBECONFIGS.get(path.stem, path.stem)
                 self._contacts.append(Contact(client, Kind.KUBE_APISERVER, (server(_read(path)),), str(path)))
         for path in self._files("etc/kubernetes/manifests", ".yaml"):

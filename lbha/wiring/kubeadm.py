@@ -13,7 +13,7 @@ _HEAD = """\
 #
 # Every field is the same in v1beta4 (kubeadm 1.31 and later): where kubeadm no longer reads v1beta3, change it
 # to v1beta4 below, or: kubeadm config migrate --old-config kubeadm.yaml
-# A cluster that exists: kubectl -n kube-system edit configmap kubeadm-config, then on each master a certificate:
+# A cluster that exists: kubectl -n kube-system edit configmap kubeadm-config, then on each master:
 #   rm /etc/kubernetes/pki/apiserver.crt /etc/kubernetes/pki/apiserver.key
 #   kubeadm init phase certs apiserver --config kubeadm.yaml
 """

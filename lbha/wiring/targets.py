@@ -59,7 +59,7 @@ def members(cluster: Cluster, etcd: Service) -> tuple[Member, ...]:
     listed = etcd.backends
     if isinstance(listed, str) and listed not in ("nodes", "etcd-members"):
         raise Absent(
-            f'services.{etcd.name}.backends = "{listed}" names the members elsewhere; write "nodes" or the list '
+            f'services.{etcd.name}.backends = "{listed}" names the members elsewhere; write "nodes" or a list '
             "of addresses (in a copy of lbha.toml, with -c)"
         )
     endpoints = node_endpoints(cluster, etcd) if isinstance(listed, str) else listed

@@ -1,8 +1,8 @@
 """Does each client go through the VIP? Pure: resolving names is a function that is handed in.
 
 Some may go past it, because something else takes over for them: an apiserver that asks its own node's etcd
-(haproxy's check of /readyz follows), a controller-manager or scheduler that asks its own node's apiserver (another
-takes its lease). A master's kubelet may too: kubeadm puts it there since 1.33, and from 1.36 leaves no choice.
+(haproxy's check of /readyz follows), a controller-manager or scheduler that asks its own node's apiserver
+(another takes its lease). A master's kubelet may too: kubeadm puts it there since 1.33, and from 1.36 always.
 """
 
 from __future__ import annotations
