@@ -131,8 +131,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who is active: the host name in a component's lease in kube-system, empty when nobody has it. `renewed` is
-    of the holder's clock; the lease counts for `duration` s after it."""
+    """Who is active: the host name in a component's lease in kube-system, empty when nobody has it. `renewed`
+    is of its clock; the lease counts for `duration` s after it."""
 
     component: str
     holder: str
