@@ -31,12 +31,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Where one client looks for a service."""
+    """Where one client looks for a service. `in_cluster`: as Kubernetes told it, by the `kubernetes` service."""
 
     client: str
     kind: Kind
     urls: tuple[str, ...]
     source: str
+    in_cluster: bool = False
 
 
 Read = Callable[[str], str]
@@ -77,12 +78,12 @@ def commands_of_manifest(text: str, source: str) -> list[Command]:
     """The programs of a static pod. Raises Unreadable."""
     spec = _mapping(_yaml(text), "a pod").get("spec")
     found = []
-    for container in _mapping(spec, "a pod").get("containers") or []:
+    for container in _list(_mapping(spec, "a pod").get("containers")):
         each = _mapping(container, "a pod")
-        argv = [str(word) for word in [*(each.get("command") or []), *(each.get("args") or [])]]
+        argv = [str(word) for word in [*_list(each.get("command")), *_list(each.get("args"))]]
         variables = {
             str(entry.get("name")): str(entry.get("value", ""))
-            for entry in each.get("env") or []
+            for entry in _list(each.get("env"))
             if isinstance(entry, dict)
         }
         known = command(argv, variables, source)
@@ -123,10 +124,12 @@ def _flannel(each: Command, read: Read) -> Iterator[Contact]:
     url = given("kube-api-url")
     if not url and given("kubeconfig-file"):
         url = server(read(given("kubeconfig-file")))
-    host, port = (each.environment.get(f"KUBERNETES_SERVICE_{key}", "") for key in ("HOST", "PORT"))
-    if not url and host:
+    if url:
+        yield from _contact(each, Kind.KUBE_APISERVER, url)
+    elif host := each.environment.get("KUBERNETES_SERVICE_HOST", ""):
+        port = each.environment.get("KUBERNETES_SERVICE_PORT", "443")
         url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    yield from _contact(each, Kind.KUBE_APISERVER, url)
+        yield Contact(each.program, Kind.KUBE_APISERVER, (url,), each.source, in_cluster=True)
 
 
 def _server(each: Command, read: Read) -> str:
@@ -211,10 +214,13 @@ def _mapping(value: Any, what: str) -> dict[Any, Any]:
     return value
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _named(document: dict[Any, Any], section: str, name: Any, inner: str) -> dict[Any, Any] | None:
     """The entry of that name in a kubeconfig's list."""
-    listed = document.get(section)
-    for entry in listed if isinstance(listed, list) else []:
+    for entry in _list(document.get(section)):
         if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(inner), dict):
             return dict(entry[inner])
     return None

@@ -9,8 +9,11 @@ from lbha.wiring.targets import service
 
 _HEAD = """\
 # What lbha reads through services.{name}.tls or token_file:  kubectl apply -f rbac.yaml
-# Its user is the CN of the certificate; for a token of a service account:
-#   - kind: ServiceAccount, name: NAME, namespace: NAMESPACE
+# Its user is the CN of the certificate. One for two years, made on a kubeadm master:
+#   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=lbha \\
+#     -keyout /etc/lbha/pki/apiserver.key -out /tmp/lbha.csr
+#   openssl x509 -req -in /tmp/lbha.csr -days 730 -CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key \\
+#     -out /etc/lbha/pki/apiserver.crt
 """
 
 _ROLE = """\

@@ -46,6 +46,7 @@ class Way(StrEnum):
     VIP = "vip"
     OWN = "own"
     MEMBERS = "members"
+    SERVICE = "service"
     PAST = "PAST"
     BAD = "BAD"
     ABSENT = "-"
@@ -102,7 +103,7 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
         return Finding(way, contact.client, f"{shown}: {text}", sources)
 
     if service is None:
-        return say(Way.OWN, f'lbha.toml has no service of kind "{contact.kind}"')
+        return say(Way.ABSENT, f'lbha.toml has no service of kind "{contact.kind}"')
     places = [_places(url, here.resolve) for url in contact.urls]
     if any(not place for place in places):
         return say(Way.BAD, "no address, or its name does not resolve")
@@ -117,6 +118,8 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
     if all(_own(at.address, here) for at in listed) and contact.client in _OWN_IS_FINE:
         return say(Way.OWN, _OWN_IS_FINE[contact.client])
     owners = [node.name for node in cluster.nodes if any(at.address in node.addresses for at in listed)]
+    if contact.in_cluster and not owners:
+        return say(Way.SERVICE, "the kubernetes service, which kube-proxy spreads over all apiservers")
     of = f" of {owners[0]}" if len(owners) == 1 else ""
     return say(Way.PAST, f"past the VIP: when this one{of} fails, {contact.client} fails with it")
 

@@ -16,6 +16,7 @@ from lbha import config
 from lbha.discovery import discover
 from lbha.discovery.etcd_env import parse_env
 from lbha.wiring import PIECES
+from lbha.wiring.gather import Node
 
 pytestmark = pytest.mark.skipif(not shutil.which("etcd"), reason="etcd is not installed")
 
@@ -95,6 +96,17 @@ def test_three_reach_a_quorum_and_a_fourth_joins_as_the_steps_say(members: Membe
     (learner,) = [f"{each['ID']:x}" for each in found if each.get("isLearner")]
     eventually(lambda: members.ctl("member", "promote", learner).returncode == 0)
     assert members.listed() == {f"cp{n}": True for n in (1, 2, 3, 4)}
+
+    # `lbha wiring --check` sees each at its own address.
+    pids = {f"process {process.pid}": name for name, process in members.processes.items()}
+    running = {
+        pids[each.source]: each.urls
+        for each in Node(members.directory, processes=True).look().etcd
+        if each.source in pids
+    }
+    assert running == {
+        f"cp{n}": (f"http://{SUBNET}.{n}:{PORT}", f"http://{SUBNET}.{n}:{PORT + 1}") for n in (1, 2, 3, 4)
+    }
 
     # lbha's own discovery, from the file of any member.
     for name in ("cp1", "cp4"):

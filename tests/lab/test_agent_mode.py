@@ -143,7 +143,8 @@ def test_status_shows_which_controller_manager_is_active_and_which_takes_over(sp
         return {name: components[0] for name, components in words(node).items()}
 
     def settled(node: LabNode) -> bool:
-        return all(sorted(column) == ["active", "standby", "standby"] for column in zip(*words(node).values()))
+        columns = list(zip(*words(node).values(), strict=True))
+        return [sorted(column) for column in columns] == [["active", "standby", "standby"]] * 2
 
     for node in spec.nodes:
         eventually(

@@ -135,6 +135,18 @@ def test_flannel_by_flag_by_environment_and_by_the_apiserver() -> None:
     assert found(["--kube-subnet-mgr", f"--kube-api-url={VIP}"], in_cluster) == [(API, (VIP,))]
 
 
+@pytest.mark.parametrize(
+    ("host", "way"), [("10.96.0.1", Way.SERVICE), ("10.0.0.100", Way.VIP), ("10.0.0.12", Way.PAST)]
+)
+def test_a_pod_that_asks_the_kubernetes_service(cluster: Cluster, host: str, way: Way) -> None:
+    port = "443" if way is Way.SERVICE else "6443"
+    environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    each = command_line(["flanneld", "--kube-subnet-mgr"], environment, "process 7")
+    assert each is not None
+    findings = judge(cluster, Found(tuple(contacts(each, read_nothing))), Here(frozenset(), NAMES.__getitem__))
+    assert [found.way for found in findings if found.client == "flanneld"] == [way]
+
+
 def test_kube_proxy_names_its_kubeconfig_in_its_configuration() -> None:
     files = {
         "/kp/config.conf": "clientConnection:\n  kubeconfig: /kp/kubeconfig.conf",
@@ -152,6 +164,18 @@ def test_garbage_is_refused_in_one_line(text: str) -> None:
             read(text)
         except Unreadable as error:
             assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spec: {containers: 5}",
+        "spec: {containers: [{command: 5, args: {a: b}, env: x}]}",
+        "spec: {containers: [{command: [etcd], env: [1, {name: 2}]}]}",
+    ],
+)
+def test_odd_pods_are_no_pods(text: str) -> None:
+    assert all(each.program == "etcd" for each in commands_of_manifest(text, "a file"))
 
 
 def test_yaml_is_data() -> None:
