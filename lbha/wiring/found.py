@@ -31,7 +31,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Where one client looks for a service. `in_cluster`: as Kubernetes told it, by the `kubernetes` service."""
+    """Where one client looks for a service. `in_cluster`: told so by Kubernetes, the `kubernetes` service."""
 
     client: str
     kind: Kind

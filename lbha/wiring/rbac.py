@@ -10,10 +10,11 @@ from lbha.wiring.targets import service
 _HEAD = """\
 # What lbha reads through services.{name}.tls or token_file:  kubectl apply -f rbac.yaml
 # Its user is the CN of the certificate. One for two years, made on a kubeadm master:
+#   cd /etc/lbha/pki
 #   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=lbha \\
-#     -keyout /etc/lbha/pki/apiserver.key -out /tmp/lbha.csr
-#   openssl x509 -req -in /tmp/lbha.csr -days 730 -CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key \\
-#     -out /etc/lbha/pki/apiserver.crt
+#     -keyout apiserver.key -out apiserver.csr
+#   openssl x509 -req -days 730 -in apiserver.csr -out apiserver.crt \\
+#     -CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key
 """
 
 _ROLE = """\
