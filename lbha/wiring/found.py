@@ -6,7 +6,7 @@ YAML is read with `safe_load`: what stands in /etc/kubernetes is data, not code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -171,13 +171,21 @@ def etcd_command(each: Command) -> Advertised:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """What kube-apiserver or etcd shows its clients: the addresses and names in it."""
+
+    program: str
+    names: frozenset[str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """All that is on a node. `problems`: (file, why it tells nothing)."""
 
     contacts: tuple[Contact, ...] = ()
     etcd: tuple[Advertised, ...] = ()
-    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Certificate of the "kube-apiserver" or "etcd", by `PROGRAM (FILE)`: the names that it carries."""
+    certificates: tuple[Certificate, ...] = ()
     problems: tuple[tuple[str, str], ...] = ()
 
 

@@ -17,6 +17,7 @@ from lbha.wiring.found import (
     KUBECONFIGS,
     PROGRAMS,
     Advertised,
+    Certificate,
     Command,
     Contact,
     Found,
@@ -45,7 +46,7 @@ class Node:
         self._root, self._processes = root, processes
         self._contacts: list[Contact] = []
         self._etcd: list[Advertised] = []
-        self._certificates: dict[str, frozenset[str]] = {}
+        self._certificates: dict[tuple[str, Path], Certificate] = {}
         self._problems: dict[str, str] = {}
 
     def look(self) -> Found:
@@ -66,12 +67,10 @@ class Node:
         for process, root in running() if self._processes else ():
             self._command(process, root)
         for program, default in _CERTIFICATES.items():
-            known = any(each.startswith(f"{program} ") for each in self._certificates)
-            if not known and (self._root / default).exists():
+            if not any(each == program for each, _ in self._certificates) and (self._root / default).exists():
                 self._certificate(program, self._root / default)
-        return Found(
-            tuple(self._contacts), tuple(self._etcd), self._certificates, tuple(self._problems.items())
-        )
+        certificates = tuple(self._certificates.values())
+        return Found(tuple(self._contacts), tuple(self._etcd), certificates, tuple(self._problems.items()))
 
     def _command(self, each: Command, root: Path) -> None:
         def read(path: str) -> str:
@@ -96,7 +95,7 @@ class Node:
 
     def _certificate(self, program: str, path: Path) -> None:
         with self._noting(path):
-            self._certificates[f"{program} {path}"] = _names(path)
+            self._certificates[program, path] = Certificate(program, _names(path), str(path))
 
     def _files(self, directory: str, suffix: str) -> list[Path]:
         """Those of that ending in a directory, which need not be there."""

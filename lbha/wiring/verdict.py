@@ -115,7 +115,7 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
     listed = {at for place in places for at in place}
     if contact.kind is Kind.ETCD and len(contact.urls) > 1:
         return say(Way.MEMBERS, _listed(cluster, service, listed))
-    if all(_own(at.address, here) for at in listed) and contact.client in _OWN_IS_FINE:
+    if contact.client in _OWN_IS_FINE and all(_own(cluster, at.address, here) for at in listed):
         return say(Way.OWN, _OWN_IS_FINE[contact.client])
     owners = [node.name for node in cluster.nodes if any(at.address in node.addresses for at in listed)]
     if contact.in_cluster and not owners:
@@ -130,9 +130,14 @@ def _listed(cluster: Cluster, etcd: Service, listed: set[Endpoint]) -> str:
     except Absent:
         return "members, between which it chooses itself"
     missing, unknown = known - listed, listed - known
-    told = [f"without {', '.join(map(str, sorted(missing, key=_key)))}"] if missing else []
-    told += [f"with {', '.join(map(str, sorted(unknown, key=_key)))}, not in lbha.toml"] if unknown else []
-    return "; ".join(["members, between which it chooses itself", *told])
+    told = ["members, between which it chooses itself"]
+    told += [f"without {_some(missing)}"] if missing else []
+    told += [f"with {_some(unknown)}, not in lbha.toml"] if unknown else []
+    return "; ".join(told)
+
+
+def _some(endpoints: set[Endpoint]) -> str:
+    return ", ".join(str(each) for each in sorted(endpoints, key=lambda each: each.sort_key))
 
 
 def _etcd(cluster: Cluster, found: Found, here: Here) -> Iterator[Finding]:
@@ -152,18 +157,15 @@ def _etcd(cluster: Cluster, found: Found, here: Here) -> Iterator[Finding]:
 
 def _certificates(cluster: Cluster, found: Found) -> Iterator[Finding]:
     kinds = {each.kind for each in cluster.services}
-    needed = {"kube-apiserver": Kind.KUBE_APISERVER, "etcd": Kind.ETCD}
-    for whose, names in found.certificates.items():
-        program, _, file = whose.partition(" ")
-        if needed[program] not in kinds:
+    served = {"kube-apiserver": Kind.KUBE_APISERVER, "etcd": Kind.ETCD}
+    for each in found.certificates:
+        if served[each.program] not in kinds:
             continue
-        missing = [vip for vip in cluster.vips if vip not in names]
-        client = f"{program} certificate"
+        missing = [vip for vip in cluster.vips if vip not in each.names]
+        way, text = Way.VIP, f"names {', '.join(cluster.vips)}"
         if missing:
-            text = f"does not name {', '.join(missing)}: clients that verify it refuse the VIP"
-            yield Finding(Way.BAD, client, text, (file,))
-        else:
-            yield Finding(Way.VIP, client, f"names {', '.join(cluster.vips)}", (file,))
+            way, text = Way.BAD, f"does not name {', '.join(missing)}: clients that verify it refuse the VIP"
+        yield Finding(way, f"{each.program} certificate", text, (each.source,))
 
 
 def _places(url: str, resolve: Resolve) -> list[Endpoint]:
@@ -179,9 +181,7 @@ def _places(url: str, resolve: Resolve) -> list[Endpoint]:
         return [Endpoint(address, port) for address in (resolve(host) if host else ())]
 
 
-def _own(address: str, here: Here) -> bool:
-    return address in here.addresses or ip_address(address).is_loopback
-
-
-def _key(at: Endpoint) -> tuple[int, int, int]:
-    return at.sort_key
+def _own(cluster: Cluster, address: str, here: Here) -> bool:
+    """Loopback counts on the nodes of lbha.toml alone: on a worker a proxy may listen there."""
+    master = any(own in here.addresses for node in cluster.nodes for own in node.addresses)
+    return address in here.addresses or (master and ip_address(address).is_loopback)

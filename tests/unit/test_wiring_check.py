@@ -289,8 +289,11 @@ def test_what_cannot_be_read_is_one_line_each(tree: Tree) -> None:
         assert any(file in line for line in bad), (file, bad)
 
 
-def test_a_worker_has_no_masters_programs_and_needs_none(tmp_path: Path, smallest: str) -> None:
+def test_a_worker_has_no_masters_programs_and_no_apiserver_of_its_own(tmp_path: Path, smallest: str) -> None:
     worker = Tree(tmp_path, smallest)
+    worker.lay("etc/kubernetes/kubelet.conf", kubeconfig("https://127.0.0.1:6443"))
+    code, lines = worker.check()
+    assert code == 1 and lines["kubelet"][0].startswith("PAST "), "a proxy of its own is not the VIP"
     worker.lay("etc/kubernetes/kubelet.conf", kubeconfig(VIP))
     code, lines = worker.check()
     assert code == 0 and lines["kubelet"][0].startswith("vip ")
