@@ -107,14 +107,17 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
     places = [_places(url, here.resolve) for url in contact.urls]
     if any(not place for place in places):
         return say(Way.BAD, "no address, or its name does not resolve")
-    ports = {at.port for place in places for at in place if at.address in cluster.vips}
-    if service.port in ports:
-        return say(Way.VIP, "the VIP")
-    if ports:
+    everywhere = {at for place in places for at in place}
+    through = {at for at in everywhere if at.address in cluster.vips}
+    listed = everywhere - through
+    if any(at.port != service.port for at in through):
         return say(Way.PAST, f"the VIP at another port than {service.port}")
-    listed = {at for place in places for at in place}
+    if through and not listed:
+        return say(Way.VIP, "the VIP")
     if contact.kind is Kind.ETCD and len(contact.urls) > 1:
         return say(Way.MEMBERS, _listed(cluster, service, listed))
+    if through:
+        return say(Way.PAST, f"the VIP, but its name is {_some(listed)} as well")
     if contact.client in _OWN_IS_FINE and all(_own(cluster, at.address, here) for at in listed):
         return say(Way.OWN, _OWN_IS_FINE[contact.client])
     owners = [node.name for node in cluster.nodes if any(at.address in node.addresses for at in listed)]

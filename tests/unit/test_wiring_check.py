@@ -21,7 +21,11 @@ from lbha.wiring.verdict import Finding, Here, Way, judge
 VIP = "https://10.0.0.100:6443"
 OWN = "https://10.0.0.11:6443"
 OTHER = "https://10.0.0.12:6443"
-NAMES = {"api.example.com": ("10.0.0.100",), "cp2.example.com": ("10.0.0.12",)}
+NAMES = {
+    "api.example.com": ("10.0.0.100",),
+    "cp2.example.com": ("10.0.0.12",),
+    "all.example.com": ("10.0.0.100", "10.0.0.12"),
+}
 
 
 def kubeconfig(url: str) -> str:
@@ -71,6 +75,7 @@ API, ETCD = Kind.KUBE_APISERVER, Kind.ETCD
         ("kubelet", API, [OWN], Way.OWN),
         ("kubelet", API, [OTHER], Way.PAST),
         ("kubelet", API, ["https://cp2.example.com:6443"], Way.PAST),
+        ("kubelet", API, ["https://all.example.com:6443"], Way.PAST),
         ("kubelet", API, ["https://nowhere.example.com:6443"], Way.BAD),
         ("kubelet", API, ["https://10.0.0.100"], Way.PAST),  # port 443
         ("kubelet", API, ["https://10.0.0.100:99999"], Way.BAD),
@@ -83,6 +88,7 @@ API, ETCD = Kind.KUBE_APISERVER, Kind.ETCD
         ("kube-apiserver", ETCD, ["http://127.0.0.1:2379"], Way.OWN),
         ("kube-apiserver", ETCD, ["http://10.0.0.12:2379"], Way.PAST),
         ("kube-apiserver", ETCD, [f"http://10.0.0.1{n}:2379" for n in (1, 2, 3)], Way.MEMBERS),
+        ("kube-apiserver", ETCD, ["http://10.0.0.100:2379", "http://10.0.0.11:2379"], Way.MEMBERS),
         ("flanneld", ETCD, ["http://10.0.0.11:2379"], Way.PAST),
         ("flanneld", ETCD, ["10.0.0.100:2379"], Way.VIP),
     ],
