@@ -100,6 +100,24 @@ def test_each_way_has_its_name(cluster: Cluster, client: str, kind: Kind, urls: 
     assert urls[0] in found.text
 
 
+TWO = config.parse(
+    """[cluster]\nname = "two"\nvip = "10.0.0.100"\n[nodes]\ncp1 = "10.0.0.11"\n
+    [services.api]\nkind = "kube-apiserver"\n[services.etcd]\nkind = "etcd"\n"""
+)
+
+
+@given(
+    client=st.sampled_from(["kubelet", "kube-apiserver", "flanneld"]),
+    kind=st.sampled_from([API, ETCD]),
+    urls=st.lists(
+        st.one_of(st.text(), st.from_regex(r"https?://[a-z0-9.:\[\]%-]{0,20}")), min_size=1, max_size=3
+    ),
+)
+def test_any_url_has_a_verdict_in_one_line(client: str, kind: Kind, urls: list[str]) -> None:
+    found = verdict(TWO, client, kind, *urls)
+    assert found.text.isprintable()
+
+
 def test_a_list_of_members_that_is_out_of_date_is_told(cluster: Cluster) -> None:
     urls = ["http://10.0.0.11:2379", "http://10.0.0.12:2379", "http://10.0.0.19:2379"]
     text = verdict(cluster, "kube-apiserver", ETCD, *urls).text
