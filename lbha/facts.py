@@ -172,7 +172,8 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one agent tells the others. `config` is the sha256 of its lbha.toml without its files' places;
-    `components`: which of kube-controller-manager and kube-scheduler answer on the node, None unknown."""
+    `stale`: it has the VIP, but the keepalived that put it there is down; `components`: which of
+    kube-controller-manager and kube-scheduler answer on the node, None unknown."""
 
     node: str
     at: float
@@ -182,6 +183,7 @@ class Report:
     decision: Decision
     drained: bool
     vrrp: VrrpFacts
+    stale: bool = False
     components: tuple[str, ...] | None = None
 
 

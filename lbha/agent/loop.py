@@ -171,7 +171,7 @@ class Agent:
         self.health = judge(self.health or self._adopted(seen.at), seen)
         before = self.decision
         released = self.split.look(
-            holds=seen.holds_vip,
+            holds=seen.holds_vip and not self.stale.stale,
             priority=before.priority if before else 0,
             peers=self.peers.peers,
             serving=self.health.serving.value,
@@ -210,6 +210,7 @@ class Agent:
             decision=self.decision,
             drained=self._draining.in_force is not None,
             vrrp=self.vrrp.facts,
+            stale=self.stale.stale,
             components=self.control_plane.components,
         )
 
