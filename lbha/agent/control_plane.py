@@ -18,7 +18,7 @@ import msgspec
 
 from lbha.discovery.endpoints import one_line
 from lbha.discovery.kubernetes import bearer
-from lbha.discovery.peers import tls_context, unverified_context
+from lbha.discovery.peers import reason, tls_context, unverified_context
 from lbha.discovery.source import off_loop
 from lbha.errors import DiscoveryError
 from lbha.facts import ControlPlaneFacts, Lease
@@ -129,7 +129,7 @@ async def _lease(api: httpx.AsyncClient, at: Endpoint, component: str, headers: 
                     raise DiscoveryError(f"a lease of more than {_MAX_BYTES} bytes")
             status = answer.status_code
     except (httpx.HTTPError, OSError) as error:
-        raise DiscoveryError(one_line(str(error)) or type(error).__name__) from None
+        raise DiscoveryError(reason(error)) from None
     if status == 404:
         return Lease(component, "", 0.0, 0.0)
     if status != 200:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +224,8 @@ def test_without_a_right_or_an_answer_nobody_knows_who_is_active(
 ) -> None:
     monkeypatch.setattr(control_plane, "INTERVAL", 0.1)
 
-    async def problem(cluster: Cluster) -> str:
-        watch = control_plane.ControlPlaneWatch(cluster, Node("n1", ("127.0.0.1",)), bench.members)
+    async def problem(cluster: Cluster, at: Bench = bench) -> str:
+        watch = control_plane.ControlPlaneWatch(cluster, Node("n1", ("127.0.0.1",)), at.members)
         watching = asyncio.create_task(watch.run())
         try:
             await _until(lambda: watch.facts.problem not in (None, "not asked yet"))
@@ -244,6 +244,8 @@ def test_without_a_right_or_an_answer_nobody_knows_who_is_active(
         assert "no answer in 1 s" in asyncio.run(problem(bench.cluster()))
     finally:
         os.kill(bench.server.pid, signal.SIGCONT)
+    elsewhere = replace(bench, port=_free_port())
+    assert "Connection refused" in asyncio.run(problem(elsewhere.cluster(), elsewhere))
 
 
 def _active(watch: control_plane.ControlPlaneWatch) -> set[str]:
