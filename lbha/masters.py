@@ -46,9 +46,12 @@ def masters(status: Status, now: float) -> tuple[Master, ...]:
 
 
 def remarks(status: Status, now: float) -> list[str]:
-    """What the table of masters cannot say: why it knows nothing, and who is active elsewhere or no more."""
+    """What the table of masters cannot say: why it knows nothing, and who is active elsewhere or no more.
+
+    Nothing where no node of lbha.toml is a master.
+    """
     facts = status.control_plane
-    if facts.problem == NOT_ASKED:
+    if not masters(status, now):
         return []
     if facts.problem is not None:
         return [f"which controller-manager and scheduler is active is unknown: {facts.problem}"]

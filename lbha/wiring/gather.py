@@ -61,13 +61,13 @@ class Node:
                 for each in commands_of_manifest(_read(path), str(path)):
                     self._command(each, self._root)
         environment = self._root / "etc/default/etcd"
-        if environment.exists():
+        if _there(environment):
             with self._noting(environment):
                 self._member(_environment(environment), self._root)
         for process, root in running() if self._processes else ():
             self._command(process, root)
         for program, default in _CERTIFICATES.items():
-            if not any(each == program for each, _ in self._certificates) and (self._root / default).exists():
+            if not any(each == program for each, _ in self._certificates) and _there(self._root / default):
                 self._certificate(program, self._root / default)
         certificates = tuple(self._certificates.values())
         return Found(tuple(self._contacts), tuple(self._etcd), certificates, tuple(self._problems.items()))
@@ -160,6 +160,14 @@ def _environment(path: Path) -> Advertised:
         return etcd_member(parse_env(_read(path)), str(path))
     except DiscoveryError as error:
         raise Unreadable(str(error)) from None
+
+
+def _there(path: Path) -> bool:
+    """Also where this user may not look: reading it will say so."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _below(root: Path, path: str) -> Path:

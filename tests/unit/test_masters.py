@@ -77,6 +77,13 @@ def test_what_is_not_known_is_not_told() -> None:
     ]
 
 
+def test_balancers_without_masters_say_nothing_of_them() -> None:
+    found = replace(
+        led(status()), control_plane=ControlPlaneFacts("elsewhere", (), "elsewhere has no server on cp1")
+    )
+    assert masters(found, NOW) == () and remarks(found, NOW) == []
+
+
 def test_what_does_not_run_stands_not_by() -> None:
     found = led(status())
     found = with_report(found, replace(found.report, components=(SCHEDULER,)))
