@@ -84,7 +84,9 @@ def judge(cluster: Cluster, found: Found, here: Here) -> list[Finding]:
     rank = {client: index for index, client in enumerate(CLIENTS)}
     findings.sort(key=lambda each: rank.get(each.client, len(rank)))
     findings += _certificates(cluster, found)
-    return findings + [Finding(Way.BAD, one_line(file), one_line(why)) for file, why in found.problems]
+    return findings + [
+        Finding(Way.BAD, "unreadable", one_line(f"{file}: {why}")) for file, why in found.problems
+    ]
 
 
 def _merged(contacts: Iterable[Contact]) -> list[tuple[Contact, tuple[str, ...]]]:
