@@ -22,6 +22,10 @@ from lbha.lab.spec import LabSpec
 FAULTS = ("drain", "power-off")
 """The old holder tells them, or, where it is dead, the new one."""
 
+TLS_TIMEOUT = 10.0
+"""Seconds that a client waits for its TLS handshake, as client-go's transport does. With 1 s, the clients of a
+busy apiserver would all give up while it works on those that gave up before."""
+
 _OPEN = 180.0
 _BACK = 30.0
 """Seconds that they get beyond what the rate takes."""
@@ -69,7 +73,7 @@ def _one(spec: LabSpec, fault: str, clients: int, rate: int, tell: Callable[[str
     drill.rest(spec)
     tell(f"stampede: {clients} clients connect")
     patience = clients / rate + _BACK
-    with Load(spec, clients) as load:
+    with Load(spec, clients, patience=TLS_TIMEOUT) as load:
         _open(load, clients)
         time.sleep(_KNOWN)
         tell(f"stampede: {fault}")
