@@ -14,6 +14,7 @@ import lbha
 from lbha import trackers
 from lbha.agent.api import Local, Remote
 from lbha.agent.carried import Carried, HeardConnections
+from lbha.agent.control_plane import ControlPlaneWatch
 from lbha.agent.draining import Draining
 from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.events import Events
@@ -39,10 +40,8 @@ from lbha.known import known
 from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
 from lbha.servers import set_server_state
+from lbha.timing import TICK
 from lbha.trackers import Trackers
-
-TICK = 0.2
-"""Seconds: the slowest that the loop notices that time has passed."""
 
 TELL_EVERY = 1.0
 """Seconds between two looks for what became different, besides those that a decision causes."""
@@ -101,6 +100,7 @@ class Agent:
             for service in cluster.services
             if service.kind is Kind.ETCD
         ]
+        self.control_plane = ControlPlaneWatch(cluster, node, self._members)
         self.certificates = Certificates(cluster, node)
         self.carried = Carried(cluster)
         heard = HeardConnections()
@@ -120,7 +120,7 @@ class Agent:
         remote = Remote(self, self.cluster, self.node, self.certificates)
         self._notifier.ready(f"{self.node.name} of {self.cluster.name}")
         parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
-        parts += [self.peers, self.split, self.reap, self.recovery, local, remote]
+        parts += [self.peers, self.split, self.reap, self.recovery, self.control_plane, local, remote]
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
@@ -173,7 +173,7 @@ class Agent:
         self.health = judge(self.health or self._adopted(seen.at), seen)
         before = self.decision
         released = self.split.look(
-            holds=seen.holds_vip,
+            holds=seen.holds_vip and not self.stale.stale,
             priority=before.priority if before else 0,
             peers=self.peers.peers,
             serving=self.health.serving.value,
@@ -212,6 +212,8 @@ class Agent:
             decision=self.decision,
             drained=self._draining.in_force is not None,
             vrrp=self.vrrp.facts,
+            stale=self.stale.stale,
+            components=self.control_plane.components,
         )
 
     def status(self) -> Status:
@@ -234,6 +236,7 @@ class Agent:
             lag_ms=round(self.haproxy.lag.worst() * 1000, 1),
             clients=self.recovery.facts(),
             split=self.split.facts,
+            control_plane=self.control_plane.facts,
         )
 
     async def connections(self, since: str) -> bytes:

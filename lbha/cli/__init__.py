@@ -26,11 +26,13 @@ COMMANDS = {
     "install": "Lay lbha's systemd units, apply, enable and start.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
     "pki": "Mint the certificates by which agents know one another.",
+    "plan": "How long each fault may take, proof of the elections, and the order of a change.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",
     "status": "This node and its peers: VIP, priorities, backends, discovery, etcd, what is wrong.",
     "undrain": "End a drain.",
     "uninstall": "Undo lbha install.",
+    "wiring": "What kubeadm, kubeconfigs, flannel and etcd must be told, and whether they were.",
 }
 """Command -> its line in --help, so that help imports none of them."""
 
