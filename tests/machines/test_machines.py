@@ -145,12 +145,11 @@ def test_a_reboot_of_each_holder_in_turn_fails_no_request_and_loses_no_write(pla
 
 
 def assert_smooth(load: Load) -> None:
-    """Nobody was refused or kept waiting. What is under way when the VIP leaves, or a server behind it stops,
-    is cut: of requests that take some 10 ms each 20 ms, and writes each 50 ms, one or none at either moment."""
-    assert failed(load) in (
-        [],
-        *(["request: reset"] * n + ["write: reset"] * m for n in (0, 1) for m in (0, 1)),
-    )
+    """Nobody was refused or kept waiting. What is under way when the VIP leaves, or a server behind it stops, is
+    cut: at each of these moments one request (they take some 10 ms, each 20 ms) and one write at most."""
+    broken = failed(load)
+    assert set(broken) <= {"request: reset", "write: reset"}, broken
+    assert broken.count("request: reset") <= 2 and broken.count("write: reset") <= 2, broken
 
 
 def events(machine: Machine, kind: str) -> list[dict[str, str]]:
@@ -255,7 +254,9 @@ def test_uninstalled_and_purged_nothing_is_left(plane: ControlPlane, before: set
         r"/etc/lbha/pki/|/usr/share/mime/|/etc/networks|/run/adduser|/run/haproxy|/var/lib/haproxy/"
     )
     assert "\n".join(sorted(path for path in left if not theirs.match(path))) == ""
-    assert machine.shell("systemctl list-unit-files --no-legend 'lbha*'; systemctl --failed --no-legend") == ""
+    known = machine("systemctl", "list-unit-files", "--no-legend", "lbha*", check=False)
+    assert ".service" not in known and ".timer" not in known
+    assert machine.shell("systemctl --failed --no-legend") == ""
 
 
 def test_script_mode_has_a_timer_that_applies(plane: ControlPlane) -> None:
