@@ -74,6 +74,10 @@ def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) 
     for machine in plane.machines.values():
         for name, mode in (("ca.crt", 0o644), ("node.crt", 0o644), ("node.key", 0o600)):
             copy(one, f"/root/pki/{machine.name}/{name}", [machine], f"/etc/lbha/pki/{name}", mode)
+    planned = one("lbha", "install", "--dry-run")
+    assert "would lay /etc/systemd/system/lbha-agent.service\n" in planned
+    assert "would enable and start lbha-agent.service" in planned
+    assert not (one.root / "etc/systemd/system/lbha-agent.service").exists()
     said = {}
     for machine in plane.machines.values():
         said[machine.name] = machine.shell(start.replace("lbha status", ""))
@@ -123,7 +127,7 @@ def test_after_a_boot_everything_comes_up_in_order(plane: ControlPlane) -> None:
     assert machine.shell("systemctl --failed --plain --no-legend") == ""
 
 
-def test_a_reboot_of_each_holder_in_turn_fails_no_request_and_loses_no_write(plane: ControlPlane) -> None:
+def test_a_reboot_of_each_holder_in_turn_refuses_nobody_and_loses_no_write(plane: ControlPlane) -> None:
     rebooted = []
     for _ in plane.machines:
         machine = plane.holder
@@ -145,8 +149,8 @@ def test_a_reboot_of_each_holder_in_turn_fails_no_request_and_loses_no_write(pla
 
 
 def assert_smooth(load: Load) -> None:
-    """Nobody was refused or kept waiting. What is under way when the VIP leaves, or a server behind it stops, is
-    cut: at each of these moments one request (they take some 10 ms, each 20 ms) and one write at most."""
+    """Nobody was refused or kept waiting. What is under way when the VIP leaves, or a server behind it stops,
+    is cut: at each of these moments one request (they take some 10 ms, each 20 ms) and one write at most."""
     broken = failed(load)
     assert set(broken) <= {"request: reset", "write: reset"}, broken
     assert broken.count("request: reset") <= 2 and broken.count("write: reset") <= 2, broken
