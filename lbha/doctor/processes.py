@@ -1,0 +1,46 @@
+"""Programs that run in this network namespace, by their command lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running program: `name` as the kernel has it (15 characters), `argv` as it was started."""
+
+    pid: int
+    parent: int
+    name: str
+    argv: tuple[str, ...]
+
+    def option(self, name: str) -> str | None:
+        """The value of `--name=VALUE` or `--name VALUE`; the last one counts, as with Go's flags."""
+        found = None
+        for place, word in enumerate(self.argv):
+            if word.startswith(f"--{name}="):
+                found = word.partition("=")[2]
+            elif word == f"--{name}" and place + 1 < len(self.argv):
+                found = self.argv[place + 1]
+        return found
+
+
+def processes(names: Collection[str], proc: Path = Path("/proc")) -> tuple[Process, ...]:
+    """Those of these names (as in /proc/PID/comm) here, by pid; of other network namespaces none."""
+    here = (proc / "self/ns/net").readlink()
+    found = []
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            name = (entry / "comm").read_text().strip()
+            if name not in names or (entry / "ns/net").readlink() != here:
+                continue
+            argv = (entry / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended, or only root may know
+            continue
+        found.append(Process(int(entry.name), parent, name, tuple(argv)))
+    return tuple(sorted(found, key=lambda process: process.pid))
