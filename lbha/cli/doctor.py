@@ -54,8 +54,8 @@ def command(
     lbha doctor --keepalived cp1.conf --keepalived cp2.conf --haproxy haproxy.cfg
                                                   files that lbha did not write
 
-    Exit codes, by the worst: 5 fatal (lbha cannot work, or two hosts will have the VIP), 4 error (a failover will
-    not work), 3 warning, 1 nothing of these, but some check could not be made, 0 all is well but for hints;
+    Exit codes, by the worst: 5 fatal (lbha cannot work, or two hosts will have the VIP), 4 error (a failover
+    will not work), 3 warning, 1 none of these, but some check could not be made, 0 all is well but for hints;
     2 misuse, or a mistake in lbha.toml.
     """
     outcomes: list[Outcome]

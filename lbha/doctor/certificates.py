@@ -23,7 +23,7 @@ SOON, VERY_SOON = timedelta(days=30), timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What counts of one. `where`: file, or the server that showed it; `client`, `server`: it may be used so."""
+    """What counts of one. `where`: file, or the server that showed it; `client`, `server`: its usages."""
 
     where: str
     ends: datetime
@@ -33,7 +33,7 @@ class Certificate:
 
 
 def parse(where: str, certificate: x509.Certificate) -> Certificate:
-    """An X.509 certificate's. Without an extended key usage it may be used for anything (RFC 5280, 4.2.1.12)."""
+    """An X.509 certificate's. Without an extended key usage it is good for anything (RFC 5280, 4.2.1.12)."""
     usages: set[x509.ObjectIdentifier] | None = None
     names: set[str] = set()
     for extension in certificate.extensions:
@@ -128,8 +128,8 @@ def judge_names(shown: Iterable[Certificate], vips: Sequence[str]) -> Iterator[F
                 "certificate-names",
                 Severity.ERROR,
                 f"{each.where} does not name {', '.join(missing)}: clients that reach it there refuse it",
-                f"issue it anew with IP SAN {', '.join(missing)} (kubeadm: certSANs, then remove apiserver.crt and "
-                "apiserver.key and run kubeadm init phase certs apiserver)",
+                f"issue it anew with IP SAN {', '.join(missing)} (kubeadm: certSANs, then remove "
+                "apiserver.crt and apiserver.key and run kubeadm init phase certs apiserver)",
             )
 
 
@@ -168,7 +168,8 @@ def judge_usage(clients: Iterable[Certificate], gateways: Iterable[Certificate])
             yield Finding(
                 "certificate-usage",
                 Severity.WARNING,
-                f"{each.where} has no clientAuth usage: its JSON gateway, which asks the member with it, answers "
+                f"{each.where} has no clientAuth usage: its JSON gateway, which asks the member with it, "
+                "answers "
                 '503, so neither the quorum nor backends = "etcd-members" can be seen there',
                 "issue it anew with serverAuth and clientAuth, as kubeadm does",
             )
@@ -187,8 +188,8 @@ def certificate_authority(context: Context) -> Iterator[Finding]:
             yield Finding(
                 "certificate-authority",
                 Severity.ERROR,
-                f"[services.{each.service}.tls] ca does not vouch for {each.endpoint}: {each.distrusted}; haproxy "
-                "takes it for down",
+                f"[services.{each.service}.tls] ca does not vouch for {each.endpoint}: {each.distrusted}; "
+                "haproxy takes it for down",
                 f"name the authority that issued it: openssl s_client -connect {each.endpoint} -showcerts",
             )
 
@@ -196,7 +197,10 @@ def certificate_authority(context: Context) -> Iterator[Finding]:
 def shown_certificates(served: Iterable[Served]) -> list[Certificate]:
     """What the backends show."""
     return [
-        parse(f"the certificate of {each.service} at {each.endpoint}", x509.load_der_x509_certificate(each.certificate))
+        parse(
+            f"the certificate of {each.service} at {each.endpoint}",
+            x509.load_der_x509_certificate(each.certificate),
+        )
         for each in served
         if each.certificate
     ]

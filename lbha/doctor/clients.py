@@ -79,7 +79,8 @@ def judge_clients(
             yield Finding(
                 "clients",
                 Severity.WARNING,
-                f"{client.where} has server: {client.server}, past the VIP: when that apiserver dies, so does it",
+                f"{client.where} has server: {client.server}, past the VIP: when that apiserver dies, so does "
+                "it",
                 f"server: {better}, then restart it (kubeadm: controlPlaneEndpoint)",
             )
 

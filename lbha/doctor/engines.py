@@ -135,7 +135,9 @@ def judge_real_time(conf: str, *, may_raise: bool) -> Iterator[Finding]:
 
 def old_haproxy_workers(context: Context) -> Iterator[Finding]:
     """Raises EngineError where haproxy's master does not answer."""
-    yield from judge_workers([(each.pid, each.age, each.sessions) for each in old_workers(context.cluster.paths)])
+    yield from judge_workers(
+        [(each.pid, each.age, each.sessions) for each in old_workers(context.cluster.paths)]
+    )
 
 
 def judge_workers(workers: list[tuple[int, float, int]]) -> Iterator[Finding]:

@@ -19,8 +19,8 @@ _INODES = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One file, socket or directory. `what`: "acts" (root acts upon its content), "secret" (a key), "socket" (who
-    may write to it commands a daemon)."""
+    """One file, socket or directory. `what`: "acts" (root acts upon its content), "secret" (a key), "socket"
+    (who may write to it commands a daemon)."""
 
     path: str
     what: str
@@ -32,7 +32,13 @@ class Seen:
 def file_modes(context: Context) -> Iterator[Finding]:
     """Everything that lbha.toml names, and lbha.toml."""
     cluster, paths = context.cluster, context.cluster.paths
-    acts = [str(context.config_file.absolute()), paths.haproxy_cfg, paths.keepalived_conf, paths.state_dir, paths.run_dir]
+    acts = [
+        str(context.config_file.absolute()),
+        paths.haproxy_cfg,
+        paths.keepalived_conf,
+        paths.state_dir,
+        paths.run_dir,
+    ]
     acts += [cluster.templates] if cluster.templates else []
     secrets = [service.tls.key for service in cluster.services if service.tls and service.tls.key]
     secrets += [service.token_file for service in cluster.services if service.token_file]
@@ -87,7 +93,12 @@ def disk(context: Context) -> Iterator[Finding]:
     """Room where the state is kept, and where the daemons' files lie."""
     paths = context.cluster.paths
     seen: set[int] = set()
-    for path in (paths.state_dir, str(Path(paths.haproxy_cfg).parent), str(Path(paths.keepalived_conf).parent), paths.run_dir):
+    for path in (
+        paths.state_dir,
+        str(Path(paths.haproxy_cfg).parent),
+        str(Path(paths.keepalived_conf).parent),
+        paths.run_dir,
+    ):
         where = _existing(Path(path))
         device = where.stat().st_dev
         if device not in seen:

@@ -11,14 +11,19 @@ from typing import Any
 
 from lbha import engine
 from lbha.doctor.context import Context
-from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
+from lbha.doctor.model import Finding, NotChecked, Severity
 
 HOOKS = ("prerouting", "input", "output", "postrouting")
 """Where packets of this host itself pass. FORWARD, where kube-proxy drops INVALID ones, is others' way."""
 
 _OURS = ("inet", "lbha")
-_DROPS = ("drop", "reject")
-_VRRP = (112, "vrrp", "112")
+_PROTOCOLS = ("l4proto", "ip protocol", "ip6 nexthdr")
+_DROPS = {"drop", "reject"}
+_LOOKS_FOR = (
+    ("state", "invalid", "invalid"),
+    *((field, number, "vrrp") for field in _PROTOCOLS for number in ("112", "vrrp")),
+)
+"""An expression of nft (its values, joined), a value in it, and what a rule with both looks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +74,31 @@ def judge_rules(rules: Sequence[Rule], vips: Sequence[str]) -> Iterator[Finding]
             yield Finding(
                 "firewall",
                 Severity.WARNING,
-                f"{rule.where}: `{rule.text}` drops what conntrack calls INVALID: when the VIP moves, the answers of "
-                "clients that are told of it are such packets, and some clients learn it late (8 of 20, measured)",
+                f"{rule.where}: `{rule.text}` drops what conntrack calls INVALID: when the VIP moves, the "
+                "answers of clients that are told of it are such packets, and some clients learn it late (8 "
+                "of 20, measured)",
                 f"before that rule: ip daddr {vips[0]} tcp accept; and ip saddr {vips[0]} on the way out",
             )
         if rule.reset and rule.hook in ("output", "postrouting"):
             yield Finding(
                 "firewall",
                 Severity.WARNING,
-                f"{rule.where}: `{rule.text}` drops resets that leave this host: clients with a dead connection to the "
-                "VIP hang instead of connecting anew",
+                f"{rule.where}: `{rule.text}` drops resets that leave this host: clients with a dead "
+                "connection to the VIP hang instead of connecting anew",
                 f"let them leave: tcp flags rst ip saddr {vips[0]} accept, before that rule",
             )
         if rule.vrrp and not rule.names:
             yield Finding(
                 "firewall",
                 Severity.ERROR,
-                f"{rule.where}: `{rule.text}` drops VRRP (protocol 112): the nodes do not hear each other, and each "
-                "holds the VIP",
+                f"{rule.where}: `{rule.text}` drops VRRP (protocol 112): the nodes do not hear each other, "
+                "and each holds the VIP",
                 "let it pass from and to the nodes; [failover] vrrp_filter = true lets in nobody else",
             )
 
 
 def nft_rules(output: str) -> list[Rule]:
-    """Those that `nft -j list ruleset` has, of chains that packets of this host come through, but lbha's own."""
+    """Those of `nft -j list ruleset` in chains that packets of this host come through, but lbha's own."""
     try:
         entries: list[dict[str, dict[str, Any]]] = json.loads(output)["nftables"]
     except (ValueError, KeyError):
@@ -113,7 +119,9 @@ def nft_rules(output: str) -> list[Rule]:
     return found
 
 
-def _jumps(rules: Sequence[dict[str, Any]], hooks: Mapping[tuple[str, str, str], str]) -> dict[tuple[str, str, str], str]:
+def _jumps(
+    rules: Sequence[dict[str, Any]], hooks: Mapping[tuple[str, str, str], str]
+) -> dict[tuple[str, str, str], str]:
     """The chains that known ones jump to and that are not known yet."""
     found = {}
     for rule in rules:
@@ -128,25 +136,32 @@ def _jumps(rules: Sequence[dict[str, Any]], hooks: Mapping[tuple[str, str, str],
 
 
 def _nft_rule(rule: dict[str, Any], where: str, hook: str) -> Rule:
-    invalid = vrrp = reset = False
+    found: set[str] = set()
     names: set[str] = set()
     words = []
     for part in rule["expr"]:
         if match := part.get("match"):
-            left, right = match["left"], match["right"]
-            values = _values(right)
-            key = json.dumps(left)
-            is_ = match["op"] in ("==", "in")
-            invalid |= is_ and '"ct"' in key and '"state"' in key and "invalid" in values
-            vrrp |= is_ and ('"l4proto"' in key or '"protocol", "field": "protocol"' in key or '"field": "protocol"' in key or '"nexthdr"' in key) and any(each in _VRRP for each in values)
-            reset |= is_ and '"flags"' in key and "rst" in values and not {"syn", "fin"} & set(map(str, values))
-            names |= {str(each) for each in values if _LITERAL.fullmatch(str(each))}
-            words.append(f"{_short(left)} {match['op']} {','.join(map(str, values))}")
+            values = [str(value) for value in _values(match["right"])]
+            left = " ".join(str(value) for value in _values(match["left"]))
+            words.append(f"{left} {match['op']} {','.join(values)}")
+            names |= {value for value in values if _LITERAL.fullmatch(value)}
+            if match["op"] in ("==", "in"):
+                found |= {what for field, wanted, what in _LOOKS_FOR if left == field and wanted in values}
+                if left == "tcp flags" and values == ["rst"]:
+                    found.add("reset")
         else:
             words.append(next(iter(part), ""))
     verdicts = {verb for part in rule["expr"] for verb in part}
     return Rule(
-        where, " ".join(words), hook, invalid, vrrp, reset, bool(verdicts & set(_DROPS)), "accept" in verdicts, frozenset(names)
+        where,
+        " ".join(words),
+        hook,
+        "invalid" in found,
+        "vrrp" in found,
+        "reset" in found,
+        bool(verdicts & _DROPS),
+        "accept" in verdicts,
+        frozenset(names),
     )
 
 
@@ -161,10 +176,6 @@ def _values(right: Any) -> list[Any]:
     return [right]
 
 
-def _short(left: Any) -> str:
-    return " ".join(str(value) for value in _values(left))
-
-
 def iptables_rules(output: str, program: str) -> list[Rule]:
     """Those that `iptables-save` has, of the same chains."""
     hooks = {"INPUT": "input", "OUTPUT": "output", "PREROUTING": "prerouting", "POSTROUTING": "postrouting"}
@@ -176,7 +187,9 @@ def iptables_rules(output: str, program: str) -> list[Rule]:
         elif line.startswith("-A "):
             words = shlex.split(line)
             lines.append((table, words[1], words[2:]))
-    reached: dict[tuple[str, str], str] = {(name, chain): hook for chain, hook in hooks.items() for name in _TABLES}
+    reached: dict[tuple[str, str], str] = {
+        (name, chain): hook for chain, hook in hooks.items() for name in _TABLES
+    }
     before = -1
     while before != len(reached):
         before = len(reached)
@@ -202,7 +215,9 @@ def iptables_rules(output: str, program: str) -> list[Rule]:
                 flags == "RST",
                 verdict in ("DROP", "REJECT"),
                 verdict == "ACCEPT",
-                frozenset(word.removesuffix("/32").removesuffix("/128") for word in words if _LITERAL.fullmatch(word)),
+                frozenset(
+                    word.removesuffix("/32").removesuffix("/128") for word in words if _LITERAL.fullmatch(word)
+                ),
             )
         )
     return found

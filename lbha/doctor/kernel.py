@@ -34,16 +34,18 @@ def judge_arp(interface: str, *, arp_ignore: int, drop_gratuitous_arp: int) -> I
         yield Finding(
             "arp",
             Severity.ERROR,
-            f"arp_ignore = {arp_ignore} on {interface}: this host answers for no address, so nobody finds the VIP",
+            f"arp_ignore = {arp_ignore} on {interface}: this host answers for no address, so nobody finds the "
+            "VIP",
             f"sysctl -w net.ipv4.conf.{interface}.arp_ignore=0 net.ipv4.conf.all.arp_ignore=0",
         )
     if drop_gratuitous_arp:
         yield Finding(
             "arp",
             Severity.WARNING,
-            f"drop_gratuitous_arp = 1 on {interface}: this host does not learn that the VIP has moved, and its own "
-            "clients go on sending to the old holder for up to a minute",
-            f"sysctl -w net.ipv4.conf.{interface}.drop_gratuitous_arp=0 net.ipv4.conf.all.drop_gratuitous_arp=0",
+            f"drop_gratuitous_arp = 1 on {interface}: this host does not learn that the VIP has moved, and "
+            "its own clients go on sending to the old holder for up to a minute",
+            f"sysctl -w net.ipv4.conf.{interface}.drop_gratuitous_arp=0 "
+            "net.ipv4.conf.all.drop_gratuitous_arp=0",
         )
 
 
@@ -52,7 +54,9 @@ def reverse_path(context: Context) -> Iterator[Finding]:
     if all(":" in vip for vip in context.cluster.vips):
         raise DoesNotApply("no IPv4 VIP")
     names = sorted({each.interface for each in context.links.addresses if ":" not in each.address})
-    values = {name: max(_number("ipv4", "all", "rp_filter"), _number("ipv4", name, "rp_filter")) for name in names}
+    values = {
+        name: max(_number("ipv4", "all", "rp_filter"), _number("ipv4", name, "rp_filter")) for name in names
+    }
     yield from judge_reverse_path(context.links, values)
 
 
@@ -64,8 +68,8 @@ def judge_reverse_path(links: Links, rp_filter: dict[str, int]) -> Iterator[Find
         yield Finding(
             "reverse-path",
             Severity.HINT,
-            f"rp_filter = 1 (strict) on {', '.join(strict)}, and this host has {len(ways)} ways out: a client that "
-            "reaches the VIP over another interface than the answer would take is dropped without a word",
+            f"rp_filter = 1 (strict) on {', '.join(strict)}, and this host has {len(ways)} ways out: a client "
+            "that reaches the VIP over another interface than the answer would take is dropped without a word",
             f"rp_filter = 2 there (loose), where clients come over several: sysctl -w "
             f"net.ipv4.conf.{strict[0]}.rp_filter=2",
         )
@@ -86,7 +90,8 @@ def judge_ipv6(vips: tuple[str, ...], interface: str, disabled: bool) -> Iterato
             "ipv6",
             Severity.FATAL,
             f"IPv6 is disabled on {interface}, and {', '.join(six)} is a VIP: keepalived cannot add it",
-            f"sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0, or take {', '.join(six)} out of [cluster] vips",
+            f"sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0, or take {', '.join(six)} out of [cluster] "
+            "vips",
         )
 
 

@@ -15,7 +15,7 @@ from lbha.model import CheckTimes, Cluster, Kind
 MANIFEST = Path("/etc/kubernetes/manifests/kube-apiserver.yaml")
 
 SLOW = 3.0
-"""Seconds. Until haproxy notices, it sends clients to a server that is dead; VRRP has moved the VIP long since."""
+"""Seconds. Until haproxy notices, it sends clients to a dead server; VRRP has moved the VIP long since."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -50,8 +50,8 @@ def judge_answers(asked: Sequence[Served]) -> Iterator[Finding]:
             yield Finding(
                 name,
                 Severity.ERROR,
-                f"{each.endpoint} answers {each.status} to haproxy's check: it lets no anonymous client ask, and "
-                "haproxy takes it for down",
+                f"{each.endpoint} answers {each.status} to haproxy's check: it lets no anonymous client ask, "
+                "and haproxy takes it for down",
                 f"a client certificate that may: {tls}; or --anonymous-auth=true with the ClusterRole "
                 "system:public-info-viewer, Kubernetes' defaults",
             )
@@ -100,8 +100,8 @@ def judge_delay(where: str, value: str | None, check: CheckTimes) -> Iterator[Fi
         yield Finding(
             "shutdown-delay",
             Severity.HINT,
-            f"{where} has no --shutdown-delay-duration: at a restart it stops to listen at once, before haproxy "
-            f"can notice ({needed:.1f} s); new connections go to others, requests under way are cut",
+            f"{where} has no --shutdown-delay-duration: at a restart it stops to listen at once, before "
+            f"haproxy can notice ({needed:.1f} s); new connections go to others, requests under way are cut",
             f"--shutdown-delay-duration={max(5, round(3 * needed))}s",
         )
     elif delay < needed:
@@ -135,9 +135,10 @@ def judge_detection(cluster: Cluster) -> Iterator[Finding]:
                 "detection",
                 Severity.WARNING,
                 f"haproxy notices a dead {service.name} after up to {needed:.1f} s, VRRP moves the VIP after "
-                f"{moved:.1f} s at most: for {needed - moved:.1f} s the new holder sends clients to the dead node",
-                f"[services.{service.name}] check.interval, check.fast_interval, check.fall: leave them out for "
-                "the defaults",
+                f"{moved:.1f} s at most: for {needed - moved:.1f} s the new holder sends clients to the dead "
+                "node",
+                f"[services.{service.name}] check.interval, check.fast_interval, check.fall: leave them out "
+                "for the defaults",
             )
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface of this network namespace. `up`: administratively; `carrier`: something is at its other end."""
+    """An interface of this network namespace. `up`: administratively; `carrier`: its other end is there."""
 
     name: str
     index: int

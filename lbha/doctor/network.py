@@ -85,8 +85,8 @@ def judge_interface(cluster: Cluster, node: Node, name: str, links: Links) -> It
             yield Finding(
                 "interface",
                 Severity.WARNING,
-                f"{vip} is in no network of {name} ({', '.join(map(str, networks)) or 'no address'}): hosts on the "
-                "link reach it only where a route of theirs says so",
+                f"{vip} is in no network of {name} ({', '.join(map(str, networks)) or 'no address'}): hosts "
+                "on the link reach it only where a route of theirs says so",
                 "choose a free address of that network as VIP, or route it to this link everywhere",
             )
 
@@ -116,7 +116,8 @@ def judge_vip_here(
             yield Finding(
                 "vip-here",
                 Severity.ERROR,
-                f"{vip} is on {found.interface} although {why}: two hosts have it as soon as another node is MASTER",
+                f"{vip} is on {found.interface} although {why}: two hosts have it as soon as another node is "
+                "MASTER",
                 f"ip address del {vip}/{found.prefix} dev {found.interface}; is it in this host's own network "
                 "configuration? take it out there",
             )
@@ -131,8 +132,8 @@ def judge_vip_here(
             yield Finding(
                 "vip-here",
                 Severity.WARNING,
-                f"{vip} has the prefix /{found.prefix}: it may become the source of this host's own connections, "
-                "and when it leaves it can take the interface's other addresses with it",
+                f"{vip} has the prefix /{found.prefix}: it may become the source of this host's own "
+                "connections, and when it leaves it can take the interface's other addresses with it",
                 "lbha adds it as /32 (/128): take it out of whatever else adds it here",
             )
 
@@ -140,7 +141,10 @@ def judge_vip_here(
 def vip_stranger(context: Context) -> Iterator[Finding]:
     """Ask the link for the VIPs, and for the nodes to know their MAC addresses."""
     cluster, node, where = context.cluster, context.node, context.interface
-    addresses = [*cluster.vips, *(address for other in cluster.nodes if other != node for address in other.addresses)]
+    addresses = [
+        *cluster.vips,
+        *(address for other in cluster.nodes if other != node for address in other.addresses),
+    ]
     own6 = next((address for address in node.addresses if ":" in address), None)
     if not where.mac or where.mac == "00:00:00:00:00:00":
         raise NotChecked(f"{where.name} is no Ethernet: nobody can be asked who has an address")
@@ -171,8 +175,8 @@ def judge_answers(
             yield Finding(
                 "vip-stranger",
                 Severity.FATAL,
-                f"{' and '.join(strangers)} answers for {vip} on {where.name}, and is none of the nodes: clients "
-                "reach that host, whoever holds the VIP",
+                f"{' and '.join(strangers)} answers for {vip} on {where.name}, and is none of the nodes: "
+                "clients reach that host, whoever holds the VIP",
                 f"find it (arping -I {where.name} {vip}; the switch's table) and take the address from it, or "
                 "choose another VIP",
             )

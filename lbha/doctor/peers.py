@@ -16,8 +16,8 @@ from lbha.known import NOT_ASKED
 from lbha.model import Mode
 
 APART = 1.0
-"""Seconds that two clocks may differ. Logs and events cannot be laid side by side any more, and certificates that
-were made on one node may not be valid yet on another."""
+"""Seconds that two clocks may differ. Beyond that, logs and events cannot be laid side by side, and certificates
+that were made on one node may not be valid yet on another."""
 
 
 def agent(context: Context) -> Iterator[Finding]:
@@ -28,7 +28,8 @@ def agent(context: Context) -> Iterator[Finding]:
         yield Finding(
             "agent",
             Severity.ERROR,
-            f"{error}: a dead haproxy is still noticed, by a script, but nothing follows lbha.toml or its backends",
+            f"{error}: a dead haproxy is still noticed, by a script, but nothing follows lbha.toml or its "
+            "backends",
             "systemctl enable --now lbha-agent; journalctl -u lbha-agent says why it ended",
         )
         return
@@ -51,8 +52,8 @@ def peer_channel(context: Context) -> Iterator[Finding]:
         yield Finding(
             "peer-channel",
             Severity.WARNING,
-            f"{missing[0]} is missing, so the agents do not hear one another: no drain knows who can take over, "
-            "and two holders can be settled by VRRP alone",
+            f"{missing[0]} is missing, so the agents do not hear one another: no drain knows who can take "
+            "over, and two holders can be settled by VRRP alone",
             "lbha pki init --out pki, then copy pki/NODE/* to each node (docs/peers.md)",
         )
         return
@@ -142,8 +143,8 @@ def judge_clocks(ahead: Mapping[str, float]) -> Iterator[Finding]:
             yield Finding(
                 "clocks",
                 Severity.WARNING,
-                f"the clock of {name} is {abs(seconds):.1f} s {'ahead' if seconds > 0 else 'behind'}: its events "
-                "and logs cannot be laid beside these, and a new certificate may not be valid there yet",
+                f"the clock of {name} is {abs(seconds):.1f} s {'ahead' if seconds > 0 else 'behind'}: its "
+                "events and logs cannot be laid beside these, and a new certificate may not be valid there yet",
                 "apt-get install chrony, on all nodes; chronyc tracking",
             )
 

@@ -48,8 +48,8 @@ def judge_ports(
             yield Finding(
                 "ports",
                 Severity.FATAL,
-                f"{service.name} needs a redirect, because another program has port {service.port} on every address, "
-                "and nft is not installed",
+                f"{service.name} needs a redirect, because another program has port {service.port} on every "
+                "address, and nft is not installed",
                 "apt-get install nftables",
             )
     for taken in _others(found, (cluster.metrics.address,), cluster.metrics.port):
@@ -122,7 +122,9 @@ def judge_local_ports(
     needed |= {cluster.metrics.port, cluster.peers.port}
     kept = _ranges(reserved)
     at_risk = sorted(
-        port for port in needed if low <= port <= high and not any(first <= port <= last for first, last in kept)
+        port
+        for port in needed
+        if low <= port <= high and not any(first <= port <= last for first, last in kept)
     )
     if at_risk:
         told = ",".join(map(str, at_risk))
@@ -131,8 +133,8 @@ def judge_local_ports(
             Severity.WARNING,
             f"net.ipv4.ip_local_port_range is {low} to {high}: an outgoing connection of any program may have "
             f"port {told} just when haproxy or the agent starts, which then cannot listen",
-            f"sysctl -w net.ipv4.ip_local_reserved_ports={','.join(filter(None, (reserved, told)))}, and the same "
-            "in /etc/sysctl.d",
+            f"sysctl -w net.ipv4.ip_local_reserved_ports={','.join(filter(None, (reserved, told)))}, and the "
+            "same in /etc/sysctl.d",
         )
 
 

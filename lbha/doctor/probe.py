@@ -25,7 +25,7 @@ _TARGET_LINK_ADDRESS = 2
 
 
 def probe(interface: Interface, addresses: Collection[str], own6: str | None) -> dict[str, frozenset[str]]:
-    """By address the MAC addresses that answered for it. `own6`: this host's own IPv6 address there, to ask from.
+    """By address the MAC addresses that answered for it. `own6`: this host's own IPv6 address, to ask from.
 
     Raises OSError, PermissionError without CAP_NET_RAW.
     """
@@ -47,7 +47,9 @@ def probe(interface: Interface, addresses: Collection[str], own6: str | None) ->
                         wire.send(arp_probe(mac, address))
                 else:
                     for address in six:
-                        wire.sendto(solicitation(mac, address), (solicited_node(address), 0, 0, interface.index))
+                        wire.sendto(
+                            solicitation(mac, address), (solicited_node(address), 0, 0, interface.index)
+                        )
             until = end - SECONDS * (TRIES - 1 - attempt) / TRIES
             while (left := until - time.monotonic()) > 0:
                 for wire in select.select(wires, [], [], left)[0]:

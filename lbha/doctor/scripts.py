@@ -1,4 +1,4 @@
-"""keepalived's track scripts. It fails open: one that it may not or cannot run leaves the node healthy for ever."""
+"""keepalived's track scripts. It fails open: one that it does not run leaves the node healthy for ever."""
 
 from __future__ import annotations
 
@@ -83,25 +83,33 @@ def path_facts(program: Path) -> tuple[PathFacts, ...]:
 
 
 def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[Finding]:
-    """keepalived's rules (enable_script_security): it exists, it can be executed, and nobody but root may change
-    it or a directory above it."""
+    """keepalived's rules (enable_script_security): it exists, it can be executed, and nobody but root may
+    change it or a directory above it."""
     cure = "install it where only root may write, with mode 0755"
     if not program.startswith("/"):
-        yield Finding(name, Severity.ERROR, f"{program} is no absolute path: {_FAILS_OPEN}", "write its whole path")
+        yield Finding(
+            name, Severity.ERROR, f"{program} is no absolute path: {_FAILS_OPEN}", "write its whole path"
+        )
         return
     if not facts:
         yield Finding(name, Severity.ERROR, f"{program} does not exist: {_FAILS_OPEN}", cure)
         return
     own = [each for each in facts if stat.S_ISREG(each.mode)]
     if not any(each.mode & 0o111 for each in own):
-        yield Finding(name, Severity.ERROR, f"{program} is not executable: {_FAILS_OPEN}", f"chmod 755 {program}")
+        yield Finding(
+            name, Severity.ERROR, f"{program} is not executable: {_FAILS_OPEN}", f"chmod 755 {program}"
+        )
     for each in facts:
         if stat.S_ISLNK(each.mode):
             continue
         sticky = stat.S_ISDIR(each.mode) and each.mode & stat.S_ISVTX
         others = each.mode & stat.S_IWOTH or (each.gid != 0 and each.mode & stat.S_IWGRP)
         if each.uid != 0 or (others and not sticky):
-            whose = f"belongs to uid {each.uid}" if each.uid else f"may be written by others ({each.mode & 0o7777:o})"
+            whose = (
+                f"belongs to uid {each.uid}"
+                if each.uid
+                else f"may be written by others ({each.mode & 0o7777:o})"
+            )
             yield Finding(name, Severity.ERROR, f"{program}: {each.path} {whose}: {_FAILS_OPEN}", cure)
 
 

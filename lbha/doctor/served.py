@@ -1,4 +1,4 @@
-"""A look at each apiserver and etcd member as haproxy's checks have it: TLS, one GET, the certificate it shows."""
+"""A look at each apiserver and etcd member as haproxy's checks have it: TLS, one GET, its certificate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATHS = {Kind.KUBE_APISERVER: "/readyz", Kind.ETCD: "/health?exclude=NOSPACE"}
 @dataclass(frozen=True, slots=True)
 class Served:
     """What one backend answered. `problem`: why there is no answer; `distrusted`: why the authority of lbha.toml
-    does not vouch for its certificate; `certificate`: what it showed (DER); `date`: HTTP's, and our clock then."""
+    does not vouch for its certificate; `certificate`: what it showed (DER); `date`: HTTP's, at our `asked_at`."""
 
     service: str
     kind: Kind
@@ -67,7 +67,9 @@ def look(service: Service, endpoint: Endpoint) -> Served:
         try:
             context = _context(service.tls, verify=bool(service.tls and service.tls.ca))
         except (OSError, ssl.SSLError) as error:
-            return Served(service.name, service.kind, endpoint, problem=f"[services.{service.name}.tls]: {error}")
+            return Served(
+                service.name, service.kind, endpoint, problem=f"[services.{service.name}.tls]: {error}"
+            )
         try:
             return _over_tls(service, endpoint, context, None, end)
         except ssl.SSLCertVerificationError as error:

@@ -51,8 +51,8 @@ def judge_units(shown: Mapping[str, Mapping[str, str]], run_dir: str, *, agent: 
             yield Finding(
                 "units",
                 Severity.ERROR,
-                f"{name} has RuntimeDirectory={unit['RuntimeDirectory']}: systemd replaces {run_dir} at each start, "
-                "and keepalived then watches a directory that is gone",
+                f"{name} has RuntimeDirectory={unit['RuntimeDirectory']}: systemd replaces {run_dir} at each "
+                "start, and keepalived then watches a directory that is gone",
                 f"take it out of {name}; templates/tmpfiles.d/lbha.conf makes the directory",
             )
     keepalived = shown.get("keepalived.service", {})
@@ -60,8 +60,9 @@ def judge_units(shown: Mapping[str, Mapping[str, str]], run_dir: str, *, agent: 
         yield Finding(
             "units",
             Severity.WARNING if agent else Severity.ERROR,
-            "keepalived.service has Restart=no: a keepalived that is killed leaves the VIP on this node, beside the "
-            f"next holder's, {'until the agent removes it' if agent else 'until somebody starts it'}",
+            "keepalived.service has Restart=no: a keepalived that is killed leaves the VIP on this node, "
+            "beside the next holder's, "
+            f"{'until the agent removes it' if agent else 'until somebody starts it'}",
             "cp -r templates/systemd/keepalived.service.d /etc/systemd/system/; systemctl daemon-reload",
         )
 
@@ -94,8 +95,8 @@ def judge_networkd(interface: str, file: str, texts: Sequence[str]) -> Iterator[
         yield Finding(
             "networkd",
             Severity.WARNING,
-            f"systemd-networkd manages {interface} by {file} with KeepConfiguration={keep or 'no'}: when it restarts "
-            "it takes away every address that it did not add, the VIP too",
+            f"systemd-networkd manages {interface} by {file} with KeepConfiguration={keep or 'no'}: when it "
+            "restarts it takes away every address that it did not add, the VIP too",
             f"[Network] KeepConfiguration=static in {file} (or a drop-in), then networkctl reload",
         )
 
@@ -114,10 +115,11 @@ def judge_network_manager(interface: str, device: Mapping[str, str]) -> Iterator
         yield Finding(
             "network-manager",
             Severity.WARNING,
-            f"NetworkManager manages {interface}: when its connection is activated anew, it takes away addresses that "
-            "it did not add, the VIP too",
-            f"nmcli device set {interface} managed no, and for good: unmanaged-devices=interface-name:{interface} "
-            "under [keyfile] in /etc/NetworkManager/conf.d/lbha.conf (something else must configure it then)",
+            f"NetworkManager manages {interface}: when its connection is activated anew, it takes away "
+            "addresses that it did not add, the VIP too",
+            f"nmcli device set {interface} managed no, and for good: "
+            f"unmanaged-devices=interface-name:{interface} under [keyfile] in "
+            "/etc/NetworkManager/conf.d/lbha.conf (something else must configure it then)",
         )
 
 

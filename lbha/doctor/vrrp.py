@@ -28,8 +28,8 @@ def judge_heard(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
         yield Finding(
             "vrrp-heard",
             Severity.ERROR,
-            "no advert of any other node arrives here, and this node does not hold the VIP: nobody holds it, or "
-            "a firewall drops protocol 112, and then this node will hold it beside another",
+            "no advert of any other node arrives here, and this node does not hold the VIP: nobody holds it, "
+            "or a firewall drops protocol 112, and then this node will hold it beside another",
             "let protocol 112 pass between the nodes, both ways (nft: meta l4proto 112 ip saddr PEER accept); "
             "listen: tcpdump -ni any proto 112",
         )
@@ -61,7 +61,8 @@ def judge_routers(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
                 Severity.FATAL,
                 f"{source} advertises {', '.join(claimed)} with the virtual router id "
                 f"{advert.virtual_router_id}, and is no node of this cluster",
-                "stop VRRP there, or choose another VIP; [failover] vrrp_filter = true keeps it from keepalived",
+                "stop VRRP there, or choose another VIP; [failover] vrrp_filter = true keeps it from "
+                "keepalived",
             )
         elif advert.virtual_router_id == cluster.virtual_router_id:
             yield Finding(
@@ -69,12 +70,15 @@ def judge_routers(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
                 Severity.WARNING,
                 f"{source} advertises this cluster's virtual router id {advert.virtual_router_id} for "
                 f"{', '.join(advert.addresses)}",
-                f"[cluster] virtual_router_id: another number than {advert.virtual_router_id}, on all nodes at once",
+                f"[cluster] virtual_router_id: another number than {advert.virtual_router_id}, on all nodes "
+                "at once",
             )
         else:
             taken.setdefault(advert.virtual_router_id, set()).add(source)
     if taken:
-        told = "; ".join(f"{router} by {', '.join(sorted(sources))}" for router, sources in sorted(taken.items()))
+        told = "; ".join(
+            f"{router} by {', '.join(sorted(sources))}" for router, sources in sorted(taken.items())
+        )
         yield Finding(
             "virtual-router-id",
             Severity.HINT,

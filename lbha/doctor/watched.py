@@ -49,8 +49,8 @@ def judge_watches(run_dir: str, inode: int, watches: frozenset[int], missing: li
         yield Finding(
             "verdict-watched",
             Severity.ERROR,
-            f"keepalived watches {run_dir} no more: the directory was replaced after it started, and what the agent "
-            "decides moves nothing",
+            f"keepalived watches {run_dir} no more: the directory was replaced after it started, and what the "
+            "agent decides moves nothing",
             "systemctl reload keepalived; RuntimeDirectory= of a unit replaces it, tmpfiles.d does not",
         )
 
