@@ -38,7 +38,7 @@ class Context:
         try:
             return host.find_node(self.cluster, self.node_name)
         except ConfigError as error:
-            raise NotChecked(f"it is not known which node this is: {error}") from None
+            raise NotChecked("it is not known which node this is; see the check node") from error
 
     @cached_property
     def others(self) -> tuple[Node, ...]:

@@ -147,11 +147,12 @@ def _nft_rule(rule: dict[str, Any], where: str, hook: str) -> Rule:
             names |= {value for value in values if _LITERAL.fullmatch(value)}
             if match["op"] in ("==", "in"):
                 found |= {what for field, wanted, what in _LOOKS_FOR if left == field and wanted in values}
-                if left == "tcp flags" and values == ["rst"]:
+                if left.startswith("tcp flags") and values == ["rst"]:
                     found.add("reset")
         else:
             words.append(next(iter(part), ""))
-    verdicts = {verb for part in rule["expr"] for verb in part}
+            found |= _in_map(part.get("vmap", {}))
+    verdicts = {verb for part in rule["expr"] for verb in part} | found
     return Rule(
         where,
         " ".join(words),
@@ -163,6 +164,14 @@ def _nft_rule(rule: dict[str, Any], where: str, hook: str) -> Rule:
         "accept" in verdicts,
         frozenset(names),
     )
+
+
+def _in_map(verdicts: dict[str, Any]) -> set[str]:
+    """What `ct state vmap { invalid : drop }` looks for and does."""
+    data = verdicts.get("data", {})
+    pairs = data.get("set", ()) if isinstance(data, dict) else ()
+    by_state = verdicts.get("key") == {"ct": {"key": "state"}}
+    return {"invalid", "drop"} if by_state and ["invalid", {"drop": None}] in list(pairs) else set()
 
 
 _LITERAL = re.compile(r"[0-9a-f:]*[.:][0-9a-f.:]+(?:/\d+)?")
@@ -202,16 +211,15 @@ def iptables_rules(output: str, program: str) -> list[Rule]:
         if (name, chain) not in reached:
             continue
         verdict = _after(words, "-j")
-        states = (_after(words, "--ctstate") or _after(words, "--state")).split(",")
+        states = f"{_after(words, '--ctstate')},{_after(words, '--state')}".split(",")
         flags = words[words.index("--tcp-flags") + 2] if "--tcp-flags" in words[:-2] else ""
-        negated = "!" in words
         found.append(
             Rule(
                 f"{program} {name} {chain}",
                 " ".join(words),
                 reached[name, chain],
-                "INVALID" in states and not negated,
-                _after(words, "-p") in ("112", "vrrp") and not negated,
+                "INVALID" in states,
+                _after(words, "-p") in ("112", "vrrp"),
                 flags == "RST",
                 verdict in ("DROP", "REJECT"),
                 verdict == "ACCEPT",
@@ -227,5 +235,6 @@ _TABLES = ("raw", "mangle", "nat", "filter")
 
 
 def _after(words: Sequence[str], option: str) -> str:
-    place = words.index(option) + 1 if option in words else len(words)
-    return words[place] if place < len(words) else ""
+    """What follows an option; nothing where a ! stands before it."""
+    place = words.index(option) if option in words else len(words)
+    return words[place + 1] if place + 1 < len(words) and words[place - 1 : place] != ["!"] else ""

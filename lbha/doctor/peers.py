@@ -16,8 +16,8 @@ from lbha.known import NOT_ASKED
 from lbha.model import Mode
 
 APART = 1.0
-"""Seconds that two clocks may differ. Beyond that, logs and events cannot be laid side by side, and certificates
-that were made on one node may not be valid yet on another."""
+"""Seconds that two clocks may differ. Beyond that, logs and events cannot be laid side by side, and
+certificates that were made on one node may not be valid yet on another."""
 
 
 def agent(context: Context) -> Iterator[Finding]:

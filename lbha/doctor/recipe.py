@@ -17,7 +17,14 @@ from lbha.doctor import recipe_haproxy as haproxy
 from lbha.doctor import recipe_keepalived as keepalived
 from lbha.doctor import recipe_nodes as nodes
 from lbha.doctor.model import Check
-from lbha.doctor.recipe_files import Recipe
+from lbha.doctor.recipe_files import (
+    Recipe,
+    each_haproxy,
+    each_instance,
+    each_keepalived,
+    each_pool,
+    each_script,
+)
 from lbha.errors import ConfigError
 
 LONGEST = 4 << 20
@@ -45,40 +52,76 @@ def _text(path: Path) -> str:
 
 RECIPE_CHECKS: tuple[Check[Recipe], ...] = (
     Check(
-        "nopreempt", "keepalived: nopreempt, with which no lower priority moves the VIP", keepalived.nopreempt
+        "nopreempt",
+        "keepalived: nopreempt, with which no lower priority moves the VIP",
+        each_instance(keepalived.nopreempt),
     ),
-    Check("auth-pass", "keepalived: a password that everybody on the link can read", keepalived.auth_pass),
     Check(
-        "script-detection", "keepalived: seconds until a script that fails counts", keepalived.script_detection
+        "auth-pass",
+        "keepalived: a password that everybody on the link can read",
+        each_instance(keepalived.auth_pass),
     ),
-    Check("script-timeout", "keepalived: scripts that may hang", keepalived.script_timeout),
-    Check("script-user", "keepalived: who runs the scripts, and who may change them", keepalived.script_user),
+    Check(
+        "script-detection",
+        "keepalived: seconds until a script that fails counts",
+        each_instance(keepalived.script_detection),
+    ),
+    Check("script-timeout", "keepalived: scripts that may hang", each_script(keepalived.script_timeout)),
+    Check(
+        "script-user",
+        "keepalived: who runs the scripts, and who may change them",
+        each_keepalived(keepalived.script_user),
+    ),
     Check(
         "script-runs",
         "keepalived: this host can run the scripts, or it would take itself for healthy",
-        keepalived.script_runs,
+        each_script(keepalived.script_runs),
     ),
-    Check("script-asks", "keepalived: whether a script asks this node's own haproxy", keepalived.script_asks),
-    Check("adverts", "keepalived: seconds until a silent holder is replaced", keepalived.adverts),
-    Check("multicast", "keepalived: adverts to everybody", keepalived.multicast),
-    Check("vip-prefix", "keepalived: a VIP with a network's prefix", keepalived.vip_prefix),
     Check(
-        "example-router-id", "keepalived: the virtual router id of every example", keepalived.example_router_id
+        "script-asks",
+        "keepalived: whether a script asks this node's own haproxy",
+        keepalived.script_asks,
+    ),
+    Check(
+        "adverts", "keepalived: seconds until a silent holder is replaced", each_instance(keepalived.adverts)
+    ),
+    Check("multicast", "keepalived: adverts to everybody", each_instance(keepalived.multicast)),
+    Check("vip-prefix", "keepalived: a VIP with a network's prefix", each_instance(keepalived.vip_prefix)),
+    Check(
+        "example-router-id",
+        "keepalived: the virtual router id of every example",
+        each_instance(keepalived.example_router_id),
     ),
     Check("one-cluster", "keepalived, all nodes: what must be the same everywhere", nodes.one_cluster),
     Check("same-priority", "keepalived, all nodes: two that take over at the same moment", nodes.same_priority),
     Check("state-master", "keepalived, all nodes: who takes the VIP back", nodes.state_master),
     Check("script-weight", "keepalived, all nodes: whether a failed script moves the VIP", nodes.script_weight),
     Check("peers-listed", "keepalived, all nodes: each one lists the others", nodes.peers_listed),
-    Check("server-check", "haproxy: servers that nobody checks", haproxy.server_check),
-    Check("check-times", "haproxy: seconds until a dead server is out of the pool", haproxy.check_times),
-    Check("check-question", "haproxy: what the checks ask an apiserver or an etcd", haproxy.check_question),
-    Check("redispatch", "haproxy: connections that insist on a dead server", haproxy.redispatch),
-    Check("idle-watches", "haproxy: watches on a server that died without a word", haproxy.idle_watches),
-    Check("short-timeouts", "haproxy: timeouts that cut watches, logs -f and exec", haproxy.short_timeouts),
-    Check("old-processes", "haproxy: workers that outlive a reload for ever", haproxy.old_processes),
-    Check("bind-clash", "haproxy: a listener where the servers listen", haproxy.bind_clash),
-    Check("low-maxconn", "haproxy: a limit that watches use up", haproxy.low_maxconn),
-    Check("host-names", "haproxy: names that DNS must know before haproxy starts", haproxy.host_names),
+    Check("server-check", "haproxy: servers that nobody checks", each_pool(haproxy.server_check)),
+    Check(
+        "check-times", "haproxy: seconds until a dead server is out of the pool", each_pool(haproxy.check_times)
+    ),
+    Check(
+        "check-question",
+        "haproxy: what the checks ask an apiserver or an etcd",
+        each_pool(haproxy.check_question),
+    ),
+    Check("redispatch", "haproxy: connections that insist on a dead server", each_pool(haproxy.redispatch)),
+    Check(
+        "idle-watches", "haproxy: watches on a server that died without a word", each_pool(haproxy.idle_watches)
+    ),
+    Check(
+        "short-timeouts",
+        "haproxy: timeouts that cut watches, logs -f and exec",
+        each_pool(haproxy.short_timeouts),
+    ),
+    Check(
+        "old-processes", "haproxy: workers that outlive a reload for ever", each_haproxy(haproxy.old_processes)
+    ),
+    Check("bind-clash", "haproxy: a listener where the servers listen", each_haproxy(haproxy.bind_clash)),
+    Check("low-maxconn", "haproxy: a limit that watches use up", each_haproxy(haproxy.low_maxconn)),
+    Check(
+        "host-names", "haproxy: names that DNS must know before haproxy starts", each_pool(haproxy.host_names)
+    ),
 )
 """Checks of files."""

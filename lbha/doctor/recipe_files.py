@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
-from lbha.doctor.haproxy_conf import HaproxyCfg
-from lbha.doctor.keepalived_conf import Instance, KeepalivedConf
-from lbha.doctor.model import DoesNotApply, NotChecked
+from lbha.doctor.haproxy_conf import HaproxyCfg, Proxy
+from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
+from lbha.doctor.model import DoesNotApply, Finding, NotChecked
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,17 @@ class Recipe:
     keepaliveds: tuple[KeepalivedConf, ...] = ()
     haproxys: tuple[HaproxyCfg, ...] = ()
 
+    def keepalived(self) -> tuple[KeepalivedConf, ...]:
+        """Every keepalived.conf. DoesNotApply without one."""
+        if not self.keepaliveds:
+            raise DoesNotApply("no keepalived.conf was given")
+        return self.keepaliveds
+
     def instances(self) -> tuple[tuple[KeepalivedConf, Instance], ...]:
         """Every VRRP instance, with its file. DoesNotApply without one."""
-        found = tuple((conf, instance) for conf in self.keepaliveds for instance in conf.instances)
+        found = tuple((conf, instance) for conf in self.keepalived() for instance in conf.instances)
         if not found:
-            raise DoesNotApply("no keepalived.conf with a vrrp_instance was given")
+            raise DoesNotApply("no vrrp_instance")
         return found
 
     def nodes(self) -> tuple[tuple[KeepalivedConf, Instance], ...]:
@@ -36,3 +44,60 @@ class Recipe:
         if not self.haproxys:
             raise DoesNotApply("no haproxy.cfg was given")
         return self.haproxys
+
+
+MANY = 4
+"""Places that are told by name."""
+
+_T = TypeVar("_T")
+Judge: TypeAlias = Callable[[_T], Iterable[Finding]]
+Run: TypeAlias = Callable[[Recipe], Iterator[Finding]]
+
+
+def each_instance(judge: Judge[Instance]) -> Run:
+    """A check of every VRRP instance."""
+    return _each(lambda recipe: ((conf.path, instance) for conf, instance in recipe.instances()), judge)
+
+
+def each_script(judge: Judge[Script]) -> Run:
+    """A check of every track script."""
+    return _each(
+        lambda recipe: ((conf.path, script) for conf in recipe.keepalived() for script in conf.scripts), judge
+    )
+
+
+def each_keepalived(judge: Judge[KeepalivedConf]) -> Run:
+    """A check of every keepalived.conf."""
+    return _each(lambda recipe: ((conf.path, conf) for conf in recipe.keepalived()), judge)
+
+
+def each_pool(judge: Judge[Proxy]) -> Run:
+    """A check of every backend and listen section with servers."""
+    return _each(
+        lambda recipe: (
+            (f"{cfg.path} ({proxy.kind} {proxy.name})", proxy)
+            for cfg in recipe.haproxy()
+            for proxy in cfg.with_servers()
+        ),
+        judge,
+    )
+
+
+def each_haproxy(judge: Judge[HaproxyCfg]) -> Run:
+    """A check of every haproxy.cfg."""
+    return _each(lambda recipe: ((cfg.path, cfg) for cfg in recipe.haproxy()), judge)
+
+
+def _each(places: Callable[[Recipe], Iterable[tuple[str, _T]]], judge: Judge[_T]) -> Run:
+    """What is found alike in several places is told once: nodes' files are mostly the same."""
+
+    def run(recipe: Recipe) -> Iterator[Finding]:
+        found: dict[Finding, list[str]] = {}
+        for place, subject in places(recipe):
+            for finding in judge(subject):
+                found.setdefault(finding, []).append(place)
+        for finding, where in found.items():
+            told = ", ".join(where[:MANY]) + (f" and {len(where) - MANY} more" if len(where) > MANY else "")
+            yield replace(finding, evidence=f"{told}: {finding.evidence}")
+
+    return run

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lbha.doctor.keepalived_conf import KeepalivedConf, Script
-from lbha.doctor.model import DoesNotApply, Finding, Severity
-from lbha.doctor.recipe_files import Recipe
+from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
+from lbha.doctor.model import Finding, Severity
+from lbha.doctor.recipe_files import Recipe, each_instance
 from lbha.doctor.scripts import judge_path, path_facts
 
 SLOW = 5.0
@@ -23,132 +23,130 @@ EXAMPLE = 51
 _URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^\s/:\"'\[]+)(?::(\d+))?")
 
 
-def nopreempt(recipe: Recipe) -> Iterator[Finding]:
+def nopreempt(instance: Instance) -> Iterator[Finding]:
     """It works against every weight."""
-    for conf, instance in recipe.instances():
-        weighted = [script.name for script in instance.scripts if script.weight]
-        if instance.nopreempt:
-            yield Finding(
-                "nopreempt",
-                Severity.ERROR if weighted else Severity.HINT,
-                f"{conf.path}: {instance.name} has nopreempt"
-                + (
-                    f", and {', '.join(weighted)} lowers its priority: that moves nothing, because no backup "
-                    "preempts"
-                    if weighted
-                    else ": a lower priority, as a drain would give it, does not move the VIP"
-                ),
-                "take nopreempt out; to keep the VIP from moving back, give its holder a higher priority",
-            )
+    weighted = [script.name for script in instance.scripts if script.weight]
+    if instance.nopreempt:
+        yield Finding(
+            "nopreempt",
+            Severity.ERROR if weighted else Severity.HINT,
+            f"{instance.name} has nopreempt"
+            + (
+                f", and {', '.join(weighted)} lowers its priority: that moves nothing, because no backup "
+                "preempts"
+                if weighted
+                else ": a lower priority, as a drain would give it, does not move the VIP"
+            ),
+            "take nopreempt out; to keep the VIP from moving back, give its holder a higher priority",
+        )
 
 
-def auth_pass(recipe: Recipe) -> Iterator[Finding]:
+def auth_pass(instance: Instance) -> Iterator[Finding]:
     """VRRP 2's simple password; version 3 has none (RFC 9568, 1.5)."""
-    for conf, instance in recipe.instances():
-        if instance.auth_pass is not None:
-            cut = ", and only its first 8 characters count" if len(instance.auth_pass) > 8 else ""
-            yield Finding(
-                "auth-pass",
-                Severity.WARNING,
-                f"{conf.path}: {instance.name} has an auth_pass: each advert shows it to everybody on the "
-                f"link{cut}; it also binds the cluster to VRRP 2, whose adverts are whole seconds",
-                "take authentication out; vrrp_version 3, and let nftables pass protocol 112 from the nodes "
-                "alone",
-            )
+    if instance.auth_pass is not None:
+        cut = ", and only its first 8 characters count" if len(instance.auth_pass) > 8 else ""
+        yield Finding(
+            "auth-pass",
+            Severity.WARNING,
+            f"{instance.name} has an auth_pass: each advert shows it to everybody on the "
+            f"link{cut}; it also binds the cluster to VRRP 2, whose adverts are whole seconds",
+            "take authentication out; vrrp_version 3, and let nftables pass protocol 112 from the nodes alone",
+        )
 
 
-def script_detection(recipe: Recipe) -> Iterator[Finding]:
+def script_detection(instance: Instance) -> Iterator[Finding]:
     """interval × fall, and what a lower priority waits for."""
-    for conf, instance in recipe.instances():
-        for script in instance.scripts:
-            waits = instance.down_time if script.weight else 0.0
-            total = script.detection + waits
-            if total > SLOW:
-                yield Finding(
-                    "script-detection",
-                    Severity.ERROR if total > 4 * SLOW else Severity.WARNING,
-                    f"{conf.path}: {script.name} fails for {script.detection:g} s (interval "
-                    f"{script.interval:g} × fall {script.fall}) before it counts"
-                    + (f", and its weight moves the VIP {waits:.1f} s later" if script.weight else "")
-                    + f": clients of a dead haproxy wait {total:.0f} s",
-                    "interval 1, fall 2; without a weight (or weight 0) a failure is FAULT, and the VIP "
-                    "leaves at once",
-                )
+    for script in instance.scripts:
+        waits = instance.down_time if script.weight else 0.0
+        total = script.detection + waits
+        if total > SLOW:
+            yield Finding(
+                "script-detection",
+                Severity.ERROR if total > 4 * SLOW else Severity.WARNING,
+                f"{script.name} fails for {script.detection:g} s (interval "
+                f"{script.interval:g} × fall {script.fall}) before it counts"
+                + (f", and its weight moves the VIP {waits:.1f} s later" if script.weight else "")
+                + f": clients of a dead haproxy wait {total:.0f} s",
+                "interval 1, fall 2; without a weight (or weight 0) a failure is FAULT, and the VIP "
+                "leaves at once",
+            )
 
 
-def script_timeout(recipe: Recipe) -> Iterator[Finding]:
+def script_timeout(script: Script) -> Iterator[Finding]:
     """A script that hangs, as on a frozen haproxy."""
-    for conf, script in _scripts(recipe):
-        if script.timeout is None and not re.search(r"\btimeout\b", script.command):
-            yield Finding(
-                "script-timeout",
-                Severity.HINT,
-                f"{conf.path}: {script.name} has no timeout of its own: a run that hangs counts only after a "
-                f"whole interval ({script.interval:g} s), and keepalived before 2.3.3 then starts further "
-                "copies",
-                f"timeout {max(1, int(script.interval) - 1)}, below the interval, and a shorter one inside "
-                "the script",
-            )
+    if script.timeout is None and not re.search(r"\btimeout\b", script.command):
+        yield Finding(
+            "script-timeout",
+            Severity.HINT,
+            f"{script.name} has no timeout of its own: a run that hangs counts only after a "
+            f"whole interval ({script.interval:g} s), and keepalived before 2.3.3 then starts further "
+            "copies",
+            f"timeout {max(1, int(script.interval) - 1)}, below the interval, and a shorter one inside "
+            "the script",
+        )
 
 
-def script_user(recipe: Recipe) -> Iterator[Finding]:
+def script_user(conf: KeepalivedConf) -> Iterator[Finding]:
     """Who runs them."""
-    for conf in recipe.keepaliveds:
-        if not conf.scripts:
-            continue
-        if not conf.script_security:
-            yield Finding(
-                "script-user",
-                Severity.WARNING,
-                f"{conf.path} has no enable_script_security: keepalived runs as root what others than root "
-                "may change",
-                "global_defs { enable_script_security }",
-            )
-        if not conf.script_user:
-            yield Finding(
-                "script-user",
-                Severity.WARNING,
-                f"{conf.path} has no script_user: the scripts run as keepalived_script where that user exists "
-                "and as root elsewhere, so a node may behave otherwise than the one it was tried on",
-                "global_defs { script_user root }, or a user that exists on every node",
-            )
+    if not conf.scripts:
+        return
+    if not conf.script_security:
+        yield Finding(
+            "script-user",
+            Severity.WARNING,
+            "has no enable_script_security: keepalived runs as root what others than root may change",
+            "global_defs { enable_script_security }",
+        )
+    if not conf.script_user:
+        yield Finding(
+            "script-user",
+            Severity.WARNING,
+            "has no script_user: the scripts run as keepalived_script where that user exists "
+            "and as root elsewhere, so a node may behave otherwise than the one it was tried on",
+            "global_defs { script_user root }, or a user that exists on every node",
+        )
 
 
-def script_runs(recipe: Recipe) -> Iterator[Finding]:
+def script_runs(script: Script) -> Iterator[Finding]:
     """On this host, by keepalived's rules."""
-    found = list(_scripts(recipe))
-    if not found:
-        raise DoesNotApply("no vrrp_script")
-    for command in dict.fromkeys(script.command for _, script in found):
-        for program in _programs(command):
-            yield from judge_path("script-runs", program, path_facts(Path(program)))
+    for program in programs(script.command):
+        yield from judge_path("script-runs", program, path_facts(Path(program)))
 
 
 def script_asks(recipe: Recipe) -> Iterator[Finding]:
     """Where the scripts' requests go, by the URLs in them and in the files that they run."""
     binds = {port for cfg in recipe.haproxys for _, port in cfg.binds()}
     servers = {server.port for cfg in recipe.haproxys for proxy in cfg.proxies for server in proxy.servers}
-    for conf, instance in recipe.instances():
-        vips = {vip.partition("/")[0] for vip in instance.vips}
+
+    def judge(instance: Instance) -> Iterator[Finding]:
         for script in instance.scripts:
-            asked = urls(script.command + "".join(_content(Path(each)) for each in _programs(script.command)))
-            if through := sorted(vips & {host for host, _ in asked}):
-                yield Finding(
-                    "script-asks",
-                    Severity.WARNING,
-                    f"{conf.path}: {script.name} asks the VIP {', '.join(through)}: on a backup that is the "
-                    "holder's haproxy, so every node has the same opinion, and none of it is about itself",
-                    "ask this node's own haproxy: its admin socket, or a port of its own on localhost",
-                )
-            if past := sorted({port for _, port in asked if port in servers and port not in binds}):
-                yield Finding(
-                    "script-asks",
-                    Severity.WARNING,
-                    f"{conf.path}: {script.name} asks port {', '.join(map(str, past))}, which is a server's "
-                    "and not haproxy's: a sick apiserver moves the VIP and cuts every connection, although "
-                    "haproxy has healthy ones",
-                    "haproxy judges servers; let the script judge haproxy alone",
-                )
+            files = "".join(content(Path(each)) for each in programs(script.command))
+            past = {port for port in servers if port} - binds
+            yield from judge_asked(script.name, urls(script.command + files), instance.vips, past)
+
+    yield from each_instance(judge)(recipe)
+
+
+def judge_asked(
+    name: str, asked: set[tuple[str, int]], vips: tuple[str, ...], servers: set[int]
+) -> Iterator[Finding]:
+    """`asked`: hosts and ports; `servers`: ports at which servers listen, and haproxy does not."""
+    if through := sorted({vip.partition("/")[0] for vip in vips} & {host for host, _ in asked}):
+        yield Finding(
+            "script-asks",
+            Severity.WARNING,
+            f"{name} asks the VIP {', '.join(through)}: on a backup that is the holder's haproxy, so every "
+            "node has the same opinion, and none of it is about itself",
+            "ask this node's own haproxy: its admin socket, or a port of its own on localhost",
+        )
+    if past := sorted({port for _, port in asked} & servers):
+        yield Finding(
+            "script-asks",
+            Severity.WARNING,
+            f"{name} asks port {', '.join(map(str, past))}, which is a server's and not haproxy's: a sick "
+            "apiserver moves the VIP and cuts every connection, although haproxy has healthy ones",
+            "haproxy judges servers; let the script judge haproxy alone",
+        )
 
 
 def urls(text: str) -> set[tuple[str, int]]:
@@ -159,76 +157,66 @@ def urls(text: str) -> set[tuple[str, int]]:
     }
 
 
-def adverts(recipe: Recipe) -> Iterator[Finding]:
+def adverts(instance: Instance) -> Iterator[Finding]:
     """How long a holder that lost its power is waited for."""
-    for conf, instance in recipe.instances():
-        if instance.down_time > SILENT:
-            yield Finding(
-                "adverts",
-                Severity.HINT,
-                f"{conf.path}: {instance.name}: a holder that falls silent is replaced after "
-                f"{instance.down_time:.1f} s ({instance.adverts} adverts of {instance.advert:g} s, and the "
-                "skew)",
-                "vrrp_version 3, advert_int 0.1, down_timer_adverts 6: 0.6 s (measured), the same on every "
-                "node",
-            )
+    if instance.down_time > SILENT:
+        yield Finding(
+            "adverts",
+            Severity.HINT,
+            f"{instance.name}: a holder that falls silent is replaced after "
+            f"{instance.down_time:.1f} s ({instance.adverts} adverts of {instance.advert:g} s, and the "
+            "skew)",
+            "vrrp_version 3, advert_int 0.1, down_timer_adverts 6: 0.6 s (measured), the same on every node",
+        )
 
 
-def multicast(recipe: Recipe) -> Iterator[Finding]:
+def multicast(instance: Instance) -> Iterator[Finding]:
     """No list of peers."""
-    for conf, instance in recipe.instances():
-        if not instance.peers:
-            yield Finding(
-                "multicast",
-                Severity.HINT,
-                f"{conf.path}: {instance.name} has no unicast_peer: adverts go to 224.0.0.18, which many "
-                "clouds and switches drop (each node then holds the VIP), and whoever is on the link takes "
-                "part",
-                "unicast_src_ip and unicast_peer, with every other node in it",
-            )
+    if not instance.peers:
+        yield Finding(
+            "multicast",
+            Severity.HINT,
+            f"{instance.name} has no unicast_peer: adverts go to 224.0.0.18, which many "
+            "clouds and switches drop (each node then holds the VIP), and whoever is on the link takes "
+            "part",
+            "unicast_src_ip and unicast_peer, with every other node in it",
+        )
 
 
-def vip_prefix(recipe: Recipe) -> Iterator[Finding]:
+def vip_prefix(instance: Instance) -> Iterator[Finding]:
     """keepalived's default is /32."""
-    for conf, instance in recipe.instances():
-        for vip in instance.vips:
-            address, _, prefix = vip.partition("/")
-            if prefix and prefix != ("128" if ":" in address else "32"):
-                yield Finding(
-                    "vip-prefix",
-                    Severity.WARNING,
-                    f"{conf.path}: {instance.name} adds {vip}: the VIP may become the source of the node's own "
-                    "connections, and when it leaves it can take the interface's other addresses with it",
-                    f"{address}/{'128' if ':' in address else '32'}",
-                )
-
-
-def example_router_id(recipe: Recipe) -> Iterator[Finding]:
-    """The number that everybody copies."""
-    for conf, instance in recipe.instances():
-        if instance.router == EXAMPLE:
+    for vip in instance.vips:
+        address, _, prefix = vip.partition("/")
+        if prefix and prefix != ("128" if ":" in address else "32"):
             yield Finding(
-                "example-router-id",
-                Severity.HINT,
-                f"{conf.path}: {instance.name} has virtual_router_id {EXAMPLE}, the one of every example: the "
-                "next cluster on this link likely has it too",
-                "another one, 1 to 255; tcpdump -ni any proto 112 shows who is there",
+                "vip-prefix",
+                Severity.WARNING,
+                f"{instance.name} adds {vip}: the VIP may become the source of the node's own "
+                "connections, and when it leaves it can take the interface's other addresses with it",
+                f"{address}/{'128' if ':' in address else '32'}",
             )
 
 
-def _scripts(recipe: Recipe) -> Iterator[tuple[KeepalivedConf, Script]]:
-    recipe.instances()
-    return ((conf, script) for conf in recipe.keepaliveds for script in conf.scripts)
+def example_router_id(instance: Instance) -> Iterator[Finding]:
+    """The number that everybody copies."""
+    if instance.router == EXAMPLE:
+        yield Finding(
+            "example-router-id",
+            Severity.HINT,
+            f"{instance.name} has virtual_router_id {EXAMPLE}, the one of every example: the "
+            "next cluster on this link likely has it too",
+            "another one, 1 to 255; tcpdump -ni any proto 112 shows who is there",
+        )
 
 
-def _programs(command: str) -> list[str]:
+def programs(command: str) -> list[str]:
     """The program of a command line, and the script that `timeout SECONDS`, `sh` or the like runs."""
     words = command.split()
-    first = words[:1]
-    return first + [word for word in words[1:] if word.startswith("/")][:1]
+    return words[:1] + [word for word in words[1:] if word.startswith("/")][:1]
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
+    """The text of a script; empty where there is none to be read."""
     try:
         with path.open("rb") as file:
             data = file.read(64 << 10)

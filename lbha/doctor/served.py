@@ -26,8 +26,9 @@ PATHS = {Kind.KUBE_APISERVER: "/readyz", Kind.ETCD: "/health?exclude=NOSPACE"}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one backend answered. `problem`: why there is no answer; `distrusted`: why the authority of lbha.toml
-    does not vouch for its certificate; `certificate`: what it showed (DER); `date`: HTTP's, at our `asked_at`."""
+    """What one backend answered. `problem`: why there is no answer; `distrusted`: why the authority of
+    lbha.toml does not vouch for its certificate; `certificate`: what it showed (DER); `date`: HTTP's, when our
+    clock said `asked_at`."""
 
     service: str
     kind: Kind

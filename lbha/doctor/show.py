@@ -29,15 +29,13 @@ def people(outcomes: Sequence[Outcome]) -> RenderableType:
             told = Text.assemble(finding.evidence, "\n", ("→ ", "dim"), (finding.cure, "green"))
             table.add_row(Text(finding.severity, STYLES[finding.severity]), finding.name, told)
         parts.append(table)
-    unchecked = [outcome for outcome in outcomes if outcome.result is Result.NOT_CHECKED]
-    parts += [Text(f"not checked: {each.name}: {each.why}", "yellow") for each in unchecked]
-    parts += [
-        Text(f"only in part: {each.name}: {each.why}", "yellow")
-        for each in outcomes
-        if each.result is Result.FOUND and each.why
-    ]
-    if unchecked:
-        parts.append(Text())
+    by_reason: dict[tuple[str, str | None], list[str]] = {}
+    for each in outcomes:
+        if each.result is Result.NOT_CHECKED:
+            by_reason.setdefault(("not checked", each.why), []).append(each.name)
+        elif each.result is Result.FOUND and each.why:
+            by_reason.setdefault(("only in part", each.why), []).append(each.name)
+    parts += [Text(f"{how}: {', '.join(names)}: {why}", "yellow") for (how, why), names in by_reason.items()]
     parts.append(_count(outcomes))
     return Group(*parts)
 
