@@ -29,7 +29,8 @@ _LOOKS_FOR = (
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule: where it stands and what it does, as text for people. `invalid`, `vrrp`, `reset`: what it looks
-    for; `drops`, `accepts`: its verdict; `names`: the addresses in it."""
+    for; `drops`, `accepts`: its verdict; `names`: the addresses that it is about; `narrowed`: it is about some
+    addresses only, those or all but those."""
 
     where: str
     text: str
@@ -40,6 +41,7 @@ class Rule:
     drops: bool
     accepts: bool
     names: frozenset[str] = frozenset()
+    narrowed: bool = False
 
 
 def firewall(context: Context) -> Iterator[Finding]:
@@ -59,15 +61,18 @@ def firewall(context: Context) -> Iterator[Finding]:
                 rules += iptables_rules(output, program.removesuffix("-save"))
     if not looked:
         raise NotChecked("neither nft nor iptables-save is installed: nobody can list the rules")
-    yield from judge_rules(rules, context.cluster.vips)
+    nodes = [address for node in context.cluster.nodes for address in node.addresses]
+    yield from judge_rules(rules, context.cluster.vips, nodes)
 
 
-def judge_rules(rules: Sequence[Rule], vips: Sequence[str]) -> Iterator[Finding]:
-    """In the order in which they stand."""
+def judge_rules(rules: Sequence[Rule], vips: Sequence[str], nodes: Sequence[str]) -> Iterator[Finding]:
+    """In the order in which they stand. Only what an earlier rule of the same chain accepts is let through."""
     let_through: set[tuple[str, str]] = set()
+    hear_vrrp: set[str] = set()
     for rule in rules:
         if rule.accepts and not rule.invalid:
             let_through |= {(rule.where, vip) for vip in vips if vip in rule.names}
+            hear_vrrp |= {rule.where} if rule.vrrp else set()
         if not rule.drops:
             continue
         if rule.invalid and not all((rule.where, vip) in let_through for vip in vips):
@@ -87,7 +92,8 @@ def judge_rules(rules: Sequence[Rule], vips: Sequence[str]) -> Iterator[Finding]
                 "connection to the VIP hang instead of connecting anew",
                 f"let them leave: tcp flags rst ip saddr {vips[0]} accept, before that rule",
             )
-        if rule.vrrp and not rule.names:
+        concerned = not rule.narrowed or rule.names & set(nodes)
+        if rule.vrrp and concerned and rule.where not in hear_vrrp:
             yield Finding(
                 "firewall",
                 Severity.ERROR,
@@ -138,13 +144,15 @@ def _jumps(
 def _nft_rule(rule: dict[str, Any], where: str, hook: str) -> Rule:
     found: set[str] = set()
     names: set[str] = set()
-    words = []
+    narrowed, words = False, []
     for part in rule["expr"]:
         if match := part.get("match"):
             values = [str(value) for value in _values(match["right"])]
             left = " ".join(str(value) for value in _values(match["left"]))
             words.append(f"{left} {match['op']} {','.join(values)}")
-            names |= {value for value in values if _LITERAL.fullmatch(value)}
+            literals = {value for value in values if _LITERAL.fullmatch(value)}
+            narrowed |= bool(literals)
+            names |= literals if match["op"] == "==" else set()
             if match["op"] in ("==", "in"):
                 found |= {what for field, wanted, what in _LOOKS_FOR if left == field and wanted in values}
                 if left.startswith("tcp flags") and values == ["rst"]:
@@ -163,6 +171,7 @@ def _nft_rule(rule: dict[str, Any], where: str, hook: str) -> Rule:
         bool(verdicts & _DROPS),
         "accept" in verdicts,
         frozenset(names),
+        narrowed,
     )
 
 
@@ -224,8 +233,12 @@ def iptables_rules(output: str, program: str) -> list[Rule]:
                 verdict in ("DROP", "REJECT"),
                 verdict == "ACCEPT",
                 frozenset(
-                    word.removesuffix("/32").removesuffix("/128") for word in words if _LITERAL.fullmatch(word)
+                    address.removesuffix("/32").removesuffix("/128")
+                    for option in ("-s", "-d")
+                    for address in _after(words, option).split(",")
+                    if address
                 ),
+                "-s" in words or "-d" in words,
             )
         )
     return found

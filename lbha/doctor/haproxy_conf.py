@@ -48,12 +48,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A frontend, backend or listen section, with the lines of the `defaults` before it."""
+    """A frontend, backend or listen section, with the lines of the `defaults` before it. `fallback`: traffic comes
+    only when another pool has no live server (`use_backend … if { nbsrv(…) … }`)."""
 
     kind: str
     name: str
     lines: tuple[Line, ...]
     servers: tuple[Server, ...]
+    fallback: bool = False
 
     def find(self, *words: str) -> Line | None:
         """The last line that begins with these words: a proxy's own comes after the defaults'."""
@@ -114,6 +116,12 @@ def parse(path: str, text: str) -> HaproxyCfg:
             sections.append((words[0], words[1] if len(words) > 1 else "", []))
         elif sections:
             sections[-1][2].append(words)
+    fallbacks = {
+        line[1]
+        for _, _, lines in sections
+        for line in lines
+        if line[0] == "use_backend" and any(word.startswith("nbsrv(") for word in line)
+    }
     proxies: list[Proxy] = []
     defaults: tuple[Line, ...] = ()
     global_lines: tuple[Line, ...] = ()
@@ -124,7 +132,7 @@ def parse(path: str, text: str) -> HaproxyCfg:
             defaults = tuple(lines)
         elif kind in ("frontend", "backend", "listen"):
             both = (*defaults, *lines)
-            proxies.append(Proxy(kind, name, both, _servers(both)))
+            proxies.append(Proxy(kind, name, both, _servers(both), name in fallbacks))
     return HaproxyCfg(path, global_lines, tuple(proxies))
 
 

@@ -58,7 +58,7 @@ class Script:
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A `vrrp_instance`, with keepalived's defaults. `scripts`: those that it tracks, with the weights that
-    count in it."""
+    count in it. `track_files`: files, which may say anything, count as well."""
 
     name: str
     state: str
@@ -72,6 +72,7 @@ class Instance:
     peers: tuple[str, ...]
     vips: tuple[str, ...]
     scripts: tuple[Script, ...] = ()
+    track_files: bool = False
 
     @property
     def down_time(self) -> float:
@@ -154,6 +155,7 @@ def _instance(block: Statement, scripts: dict[str, Script]) -> Instance:
         peers=peers,
         vips=vips,
         scripts=tuple(tracked),
+        track_files=block.first("track_file") is not None,
     )
 
 

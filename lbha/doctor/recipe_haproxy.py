@@ -59,6 +59,8 @@ def _refused(server: Server) -> float:
 
 def check_question(proxy: Proxy) -> Iterator[Finding]:
     """What is asked of servers that are, by their port, apiservers or etcd members."""
+    if proxy.fallback:
+        return  # It is open to servers that fail their check, on purpose.
     asks_http = proxy.option("httpchk")
     words = " ".join(" ".join(line) for line in proxy.lines if line[0] in ("option", "http-check"))
     tls = "http-check connect ssl" in words or any(

@@ -66,7 +66,7 @@ def script_detection(instance: Instance) -> Iterator[Finding]:
                 f"{script.name} fails for {script.detection:g} s (interval "
                 f"{script.interval:g} × fall {script.fall}) before it counts"
                 + (f", and its weight moves the VIP {waits:.1f} s later" if script.weight else "")
-                + f": clients of a dead haproxy wait {total:.0f} s",
+                + f": clients of a dead haproxy wait up to {total:.0f} s",
                 "interval 1, fall 2; without a weight (or weight 0) a failure is FAULT, and the VIP "
                 "leaves at once",
             )

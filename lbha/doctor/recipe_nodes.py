@@ -67,7 +67,8 @@ def state_master(recipe: Recipe) -> Iterator[Finding]:
         )
     highest = max(instance.priority for _, instance in nodes)
     first = [conf.path for conf, instance in nodes if instance.priority == highest]
-    if len(first) == 1 and not any(instance.nopreempt for _, instance in nodes):
+    decided_elsewhere = any(instance.nopreempt or instance.track_files for _, instance in nodes)
+    if len(first) == 1 and not decided_elsewhere:
         yield Finding(
             "state-master",
             Severity.HINT,
@@ -86,7 +87,7 @@ def script_weight(recipe: Recipe) -> Iterator[Finding]:
         rest = [other.highest for _, other in nodes if other is not instance]
         # Whoever is best when healthy must fall below somebody when its scripts fail.
         if instance.highest >= max(rest) and instance.lowest >= max(rest) and instance.scripts:
-            if any(script.weight == 0 for script in instance.scripts):
+            if instance.track_files or any(script.weight == 0 for script in instance.scripts):
                 continue
             yield Finding(
                 "script-weight",

@@ -72,13 +72,13 @@ class Other:
 
 def other_keepalived(context: Context) -> Iterator[Finding]:
     """Every keepalived of this network namespace."""
-    conf = context.cluster.paths.keepalived_conf
+    conf = Path(context.cluster.paths.keepalived_conf).resolve()
     found = processes({"keepalived"})
     parents = {process.pid for process in found}
     others = [
         Other(process.pid, named, _text(process.pid, named))
         for process in found
-        if process.parent not in parents and (named := conf_of(process)) != conf
+        if process.parent not in parents and Path(named := conf_of(process)).resolve() != conf
     ]
     yield from judge_others(others, context.cluster.vips, context.cluster.virtual_router_id)
 
