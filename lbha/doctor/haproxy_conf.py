@@ -48,8 +48,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A frontend, backend or listen section, with the lines of the `defaults` before it. `fallback`: traffic comes
-    only when another pool has no live server (`use_backend … if { nbsrv(…) … }`)."""
+    """A frontend, backend or listen section, with the lines of the `defaults` before it. `fallback`: traffic
+    comes only when another pool has no live server (`use_backend … if { nbsrv(…) … }`)."""
 
     kind: str
     name: str
