@@ -62,17 +62,21 @@ def judge_answers(asked: Sequence[Served]) -> Iterator[Finding]:
                 f"{each.endpoint} demands a client certificate, and haproxy has none to show: {each.problem}",
                 f"{tls}, signed by the authority that the server trusts (--trusted-ca-file, --client-ca-file)",
             )
-        elif each.kind is Kind.ETCD and each.problem and _speaks_tls(each):
+        elif each.kind is Kind.ETCD and _speaks_tls(each):
             yield Finding(
                 name,
                 Severity.ERROR,
-                f"{each.endpoint} does not speak plain HTTP: {each.problem}; haproxy takes it for down",
+                f"{each.endpoint} does not speak plain HTTP: {each.problem or each.said}; haproxy takes it for down",
                 tls,
             )
 
 
 def _speaks_tls(each: Served) -> bool:
-    return each.certificate is None and ("no http" in (each.problem or "") or "reset" in (each.problem or ""))
+    """Asked in plain HTTP, it closes; Go's server says why first."""
+    told = f"{each.problem} {each.said}"
+    return each.certificate is None and any(
+        word in told for word in ("no HTTP", "reset by peer", "HTTPS server")
+    )
 
 
 def shutdown_delay(context: Context) -> Iterator[Finding]:

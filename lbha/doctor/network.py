@@ -154,13 +154,15 @@ def vip_stranger(context: Context) -> Iterator[Finding]:
         answers = probe(where, addresses, own6)
     except PermissionError:
         raise NotChecked("asking the link needs root (CAP_NET_RAW)") from None
-    yield from judge_answers(cluster, node, where, answers, holds=context.holds_vip)
+    own = {each.mac for each in context.links.interfaces}
+    others = {address: macs - own for address, macs in answers.items()}
+    yield from judge_answers(cluster, node, where, others, holds=context.holds_vip)
 
 
 def judge_answers(
     cluster: Cluster, node: Node, where: Interface, answers: Mapping[str, frozenset[str]], *, holds: bool
 ) -> Iterator[Finding]:
-    """`answers`: by address the MACs that answered; `holds`: this node has the VIP."""
+    """`answers`: by address the MACs of other hosts that answered; `holds`: this node has the VIP."""
     owners = {
         mac: other.name
         for other in cluster.nodes

@@ -55,7 +55,7 @@ def probe(interface: Interface, addresses: Collection[str], own6: str | None) ->
                 for wire in select.select(wires, [], [], left)[0]:
                     data = wire.recv(2048)
                     answer = arp_answer(data) if wire.family == socket.AF_PACKET else advertised(data)
-                    if answer and answer[0] in found and answer[1] != interface.mac:
+                    if answer and answer[0] in found:
                         found[answer[0]].add(answer[1])
     finally:
         for wire in wires:
