@@ -17,6 +17,9 @@ MANIFEST = Path("/etc/kubernetes/manifests/kube-apiserver.yaml")
 SLOW = 3.0
 """Seconds. Until haproxy notices, it sends clients to a dead server; VRRP has moved the VIP long since."""
 
+_REFUSED = ("certificate required", "bad certificate", "handshake failure", "reset by peer", "broken pipe")
+"""How TLS 1.3 and 1.2 tell it, and what is left of it when the server's end comes first."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _FLAG = re.compile(r"--shutdown-delay-duration=(\S+?)[\"']?\s*$", re.MULTILINE)
@@ -55,28 +58,27 @@ def judge_answers(asked: Sequence[Served]) -> Iterator[Finding]:
                 f"a client certificate that may: {tls}; or --anonymous-auth=true with the ClusterRole "
                 "system:public-info-viewer, Kubernetes' defaults",
             )
-        elif each.problem and "certificate required" in each.problem:
+        elif each.kind is Kind.ETCD and _wants_tls(each):
             yield Finding(
                 name,
                 Severity.ERROR,
-                f"{each.endpoint} demands a client certificate, and haproxy has none to show: {each.problem}",
-                f"{tls}, signed by the authority that the server trusts (--trusted-ca-file, --client-ca-file)",
-            )
-        elif each.kind is Kind.ETCD and _speaks_tls(each):
-            yield Finding(
-                name,
-                Severity.ERROR,
-                f"{each.endpoint} does not speak plain HTTP: {each.problem or each.said}; haproxy takes it for down",
+                f"{each.endpoint} speaks no plain HTTP: {each.problem or each.said}; haproxy takes it for down",
                 tls,
             )
+        elif each.problem and each.anonymous and any(word in each.problem for word in _REFUSED):
+            yield Finding(
+                name,
+                Severity.ERROR,
+                f"{each.endpoint} ends a TLS connection without a client certificate ({each.problem}), and "
+                "haproxy has none to show: it takes it for down",
+                f"{tls}, signed by the authority that the server trusts (--trusted-ca-file, --client-ca-file)",
+            )
 
 
-def _speaks_tls(each: Served) -> bool:
+def _wants_tls(each: Served) -> bool:
     """Asked in plain HTTP, it closes; Go's server says why first."""
     told = f"{each.problem} {each.said}"
-    return each.certificate is None and any(
-        word in told for word in ("no HTTP", "reset by peer", "HTTPS server")
-    )
+    return not each.tls and any(word in told for word in ("no HTTP", "reset by peer", "HTTPS server"))
 
 
 def shutdown_delay(context: Context) -> Iterator[Finding]:

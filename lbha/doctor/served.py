@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lbha.discovery.endpoints import one_line
 from lbha.model import Endpoint, Kind, Pools, Service, Tls
@@ -28,7 +28,7 @@ PATHS = {Kind.KUBE_APISERVER: "/readyz", Kind.ETCD: "/health?exclude=NOSPACE"}
 class Served:
     """What one backend answered. `problem`: why there is no answer; `distrusted`: why the authority of
     lbha.toml does not vouch for its certificate; `certificate`: what it showed (DER); `date`: HTTP's, when our
-    clock said `asked_at`."""
+    clock said `asked_at`; `tls`, `anonymous`: it was asked over TLS, without a client certificate."""
 
     service: str
     kind: Kind
@@ -40,6 +40,8 @@ class Served:
     said: str = ""
     date: str = ""
     asked_at: float = 0.0
+    tls: bool = True
+    anonymous: bool = True
 
 
 def look_at_all(services: Iterable[Service], pools: Pools) -> tuple[Served, ...]:
@@ -59,25 +61,25 @@ def look_at_all(services: Iterable[Service], pools: Pools) -> tuple[Served, ...]
 def look(service: Service, endpoint: Endpoint) -> Served:
     """One backend; never raises for what a backend does."""
     end = time.monotonic() + TIMEOUT
-    plain = service.kind is Kind.ETCD and service.tls is None
-    distrusted: str | None = None
+    tls = service.tls
+    asked = Served(
+        service.name,
+        service.kind,
+        endpoint,
+        tls=service.kind is Kind.KUBE_APISERVER or tls is not None,
+        anonymous=tls is None or tls.cert is None,
+    )
     try:
-        if plain:
+        if not asked.tls:
             with socket.create_connection((endpoint.address, endpoint.port), TIMEOUT) as wire:
-                return _ask(service, endpoint, wire, None, None, end)
+                return _ask(asked, wire, end)
         try:
-            context = _context(service.tls, verify=bool(service.tls and service.tls.ca))
-        except (OSError, ssl.SSLError) as error:
-            return Served(
-                service.name, service.kind, endpoint, problem=f"[services.{service.name}.tls]: {error}"
-            )
-        try:
-            return _over_tls(service, endpoint, context, None, end)
+            return _over_tls(asked, _context(tls, verify=bool(tls and tls.ca)), end)
         except ssl.SSLCertVerificationError as error:
-            distrusted = error.verify_message
-        return _over_tls(service, endpoint, _context(service.tls, verify=False), distrusted, end)
-    except (OSError, ValueError) as error:  # also ssl.SSLError, TimeoutError
-        return Served(service.name, service.kind, endpoint, problem=_reason(error), distrusted=distrusted)
+            asked = replace(asked, distrusted=error.verify_message)
+        return _over_tls(asked, _context(tls, verify=False), end)
+    except (OSError, ValueError) as error:  # also ssl.SSLError, TimeoutError; a file of [tls] that is missing
+        return replace(asked, problem=_reason(error))
 
 
 def _context(tls: Tls | None, *, verify: bool) -> ssl.SSLContext:
@@ -91,47 +93,31 @@ def _context(tls: Tls | None, *, verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _over_tls(
-    service: Service, endpoint: Endpoint, context: ssl.SSLContext, distrusted: str | None, end: float
-) -> Served:
-    with socket.create_connection((endpoint.address, endpoint.port), _left(end)) as plain:
+def _over_tls(asked: Served, context: ssl.SSLContext, end: float) -> Served:
+    where = asked.endpoint.address, asked.endpoint.port
+    with socket.create_connection(where, _left(end)) as plain:
         plain.settimeout(_left(end))
         with context.wrap_socket(plain) as wire:
-            return _ask(service, endpoint, wire, wire.getpeercert(binary_form=True), distrusted, end)
+            return _ask(replace(asked, certificate=wire.getpeercert(binary_form=True)), wire, end)
 
 
-def _ask(
-    service: Service,
-    endpoint: Endpoint,
-    wire: socket.socket,
-    certificate: bytes | None,
-    distrusted: str | None,
-    end: float,
-) -> Served:
+def _ask(asked: Served, wire: socket.socket, end: float) -> Served:
     asked_at, answer = time.time(), b""
     problem = "it speaks no HTTP"
+    request = f"GET {PATHS[asked.kind]} HTTP/1.0\r\nHost: {asked.endpoint}\r\nUser-Agent: lbha-doctor\r\n\r\n"
     try:
         wire.settimeout(_left(end))
-        path = PATHS[service.kind]
-        wire.sendall(f"GET {path} HTTP/1.0\r\nHost: {endpoint}\r\nUser-Agent: lbha-doctor\r\n\r\n".encode())
+        wire.sendall(request.encode())
         while len(answer) < _MAX_ANSWER and (part := wire.recv(4096)):
             answer += part
             wire.settimeout(_left(end))
     except OSError as error:  # TLS 1.3: that a client certificate is missing is told only here
         problem = _reason(error)
-    status, date, said = answer_of(answer) or (None, "", "")
-    return Served(
-        service.name,
-        service.kind,
-        endpoint,
-        problem if status is None else None,
-        distrusted,
-        certificate,
-        status,
-        said,
-        date,
-        asked_at,
-    )
+    found = answer_of(answer)
+    if found is None:
+        return replace(asked, problem=problem)
+    status, date, said = found
+    return replace(asked, status=status, date=date, said=said, asked_at=asked_at)
 
 
 def answer_of(answer: bytes) -> tuple[int, str, str] | None:

@@ -362,8 +362,8 @@ def test_who_is_let_in() -> None:
         assert seen(kubernetes.judge_answers([asked(status=status)])) == [ERROR]
     demanded = asked(Kind.ETCD, certificate=b"x", problem="tlsv13 alert certificate required")
     assert seen(kubernetes.judge_answers([demanded])) == [ERROR]
-    assert seen(kubernetes.judge_answers([asked(Kind.ETCD, problem="it speaks no HTTP")])) == [ERROR]
-    told = asked(Kind.ETCD, status=400, said="Client sent an HTTP request to an HTTPS server.")
+    assert seen(kubernetes.judge_answers([asked(Kind.ETCD, tls=False, problem="it speaks no HTTP")])) == [ERROR]
+    told = asked(Kind.ETCD, tls=False, status=400, said="Client sent an HTTP request to an HTTPS server.")
     assert seen(kubernetes.judge_answers([told])) == [ERROR]
     assert seen(kubernetes.judge_answers([asked(Kind.ETCD, problem="connection refused")])) == []
 
