@@ -17,7 +17,10 @@ MANIFEST = Path("/etc/kubernetes/manifests/kube-apiserver.yaml")
 SLOW = 3.0
 """Seconds. Until haproxy notices, it sends clients to a dead server; VRRP has moved the VIP long since."""
 
-_REFUSED = ("certificate required", "bad certificate", "handshake failure", "reset by peer", "broken pipe")
+_REFUSED = (
+    *("certificate required", "bad certificate", "handshake failure"),
+    *("eof occurred", "reset by peer", "broken pipe"),
+)
 """How TLS 1.3 and 1.2 tell it, and what is left of it when the server's end comes first."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
