@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 from lbha import engine, listen
 from lbha.doctor.context import Context
 from lbha.doctor.model import Finding, NotChecked, Severity
-from lbha.model import Cluster, Endpoint, Listen, Mode, Node
+from lbha.errors import EngineError
+from lbha.haproxy_socket import Socket
+from lbha.model import Cluster, Endpoint, Listen, Mode, Node, Paths
 
+_PROCESS = re.compile(r"^(\d+)\s+(?:master|worker)\s", re.MULTILINE)
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -25,26 +29,41 @@ class Listener:
 
 def ports(context: Context) -> Iterator[Finding]:
     """Every listening TCP socket of this network namespace."""
-    redirected = {redirect.service for redirect in listen.find_redirects(context.cluster)}
+    cluster = context.cluster
+    redirected = {redirect.service for redirect in listen.find_redirects(cluster)}
     nft = engine.installed("nft") is not None
-    yield from judge_ports(context.cluster, context.node, listeners(), redirected, nft=nft)
+    found = without_ours(listeners(), _own_haproxy(cluster.paths))
+    yield from judge_ports(cluster, context.node, found, redirected, nft=nft)
+
+
+def without_ours(found: Sequence[Listener], haproxy: frozenset[int]) -> list[Listener]:
+    """Without lbha's haproxy, by its processes, where they are known, and without the agent."""
+    return [
+        each
+        for each in found
+        if not (each.program == "haproxy" and (each.pid in haproxy or not haproxy))
+        and not each.program.startswith(("lbha", "python"))
+    ]
 
 
 def judge_ports(
-    cluster: Cluster, node: Node, found: Sequence[Listener], redirected: set[str], *, nft: bool
+    cluster: Cluster, node: Node, others: Sequence[Listener], redirected: set[str], *, nft: bool
 ) -> Iterator[Finding]:
-    """`redirected`: the services whose port another program has, or had; `nft`: nftables is installed."""
+    """`others`: who listens besides haproxy and the agent; `redirected`: the services whose port another program
+    has, or had; `nft`: nftables is installed."""
     for service in cluster.services:
-        port = service.redirect_port if service.name in redirected else service.port
-        where = f"[services.{service.name}] {'redirect_port' if service.name in redirected else 'port'}"
-        for taken in _others(found, cluster.vips, port):
-            clash = f"{_told(taken)}, where haproxy must listen ({where} = {port})"
-            key = "redirect_port" if service.name in redirected else "port"
-            cure = f'listen = "redirect" in [services.{service.name}]'
-            if service.name in redirected or service.listen is not Listen.VIP:
-                cure = f"another {key}, or move that program to the node's address {node.address}"
-            yield Finding("ports", Severity.FATAL, clash, cure)
-        if service.name in redirected and not nft:
+        redirects = service.name in redirected
+        port, key = (service.redirect_port, "redirect_port") if redirects else (service.port, "port")
+        for taken in _at(others, cluster.vips, port):
+            yield Finding(
+                "ports",
+                Severity.FATAL,
+                f"{_told(taken)}, where haproxy must listen ([services.{service.name}] {key} = {port})",
+                f"another {key}, or move that program to the node's address {node.address}"
+                if redirects or service.listen is not Listen.VIP
+                else f'listen = "redirect" in [services.{service.name}]',
+            )
+        if redirects and not nft:
             yield Finding(
                 "ports",
                 Severity.FATAL,
@@ -52,7 +71,7 @@ def judge_ports(
                 "address, and nft is not installed",
                 "apt-get install nftables",
             )
-    for taken in _others(found, (cluster.metrics.address,), cluster.metrics.port):
+    for taken in _at(others, (cluster.metrics.address,), cluster.metrics.port):
         yield Finding(
             "ports",
             Severity.FATAL,
@@ -60,7 +79,7 @@ def judge_ports(
             "[metrics] address: another port",
         )
     if cluster.health.mode is Mode.AGENT and len(cluster.nodes) > 1:
-        for taken in _others(found, (node.address,), cluster.peers.port, ours=("lbha", "python")):
+        for taken in _at(others, (node.address,), cluster.peers.port):
             yield Finding(
                 "ports",
                 Severity.WARNING,
@@ -69,17 +88,23 @@ def judge_ports(
             )
 
 
-def _others(
-    found: Sequence[Listener], addresses: Sequence[str], port: int, ours: tuple[str, ...] = ("haproxy",)
-) -> list[Listener]:
-    """Who else listens at one of these addresses, or at every one."""
+def _at(found: Sequence[Listener], addresses: Sequence[str], port: int) -> list[Listener]:
+    """Who listens at one of these addresses, or at every one."""
     return [
         each
         for each in found
         if each.endpoint.port == port
         and (each.endpoint.address in addresses or each.endpoint.address in _EVERYWHERE)
-        and not each.program.startswith(ours)
     ]
+
+
+def _own_haproxy(paths: Paths) -> frozenset[int]:
+    """The master and the workers behind the master socket; none where nobody answers."""
+    try:
+        answer = Socket(paths.haproxy_master_socket).ask("show proc", 1.0)
+    except EngineError:
+        return frozenset()
+    return frozenset(int(pid) for pid in _PROCESS.findall(answer))
 
 
 def _told(taken: Listener) -> str:

@@ -238,7 +238,6 @@ def test_other_programs_on_the_ports(cluster: Cluster) -> None:
     def listener(address: str, port: int, program: str = "nginx") -> ports.Listener:
         return ports.Listener(Endpoint(address, port), program, 7)
 
-    assert judged(listener("10.0.0.100", 6443, "haproxy"), listener("10.0.0.11", 8406, "lbha")) == []
     assert judged(listener("10.0.0.11", 6443, "kube-apiserver")) == [], "at the node's address"
     assert judged(listener("::", 2379, "etcd")) == [FATAL]
     assert judged(listener("0.0.0.0", 6443), redirected={"apiserver"}) == []
@@ -246,6 +245,14 @@ def test_other_programs_on_the_ports(cluster: Cluster) -> None:
     assert judged(listener("10.0.0.100", 16443), redirected={"apiserver"}) == [FATAL]
     assert judged(listener("127.0.0.1", 8404)) == [FATAL]
     assert judged(listener("10.0.0.11", 8406)) == [WARNING]
+
+
+def test_whose_listeners_are_ours() -> None:
+    at = Endpoint("10.0.0.100", 6443)
+    ours, theirs = ports.Listener(at, "haproxy", 7), ports.Listener(at, "haproxy", 8)
+    agent = ports.Listener(Endpoint("10.0.0.11", 8406), "lbha", 9)
+    assert ports.without_ours([ours, theirs, agent], frozenset({7})) == [theirs], "a distribution's haproxy"
+    assert ports.without_ours([ours, agent], frozenset()) == []
 
 
 def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
