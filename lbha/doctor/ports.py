@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lbha import engine, listen
+from lbha.agent.client import SOCKET
 from lbha.doctor.context import Context
 from lbha.doctor.model import Finding, NotChecked, Severity
 from lbha.errors import EngineError
@@ -15,6 +18,7 @@ from lbha.haproxy_socket import Socket
 from lbha.model import Cluster, Endpoint, Listen, Mode, Node, Paths
 
 _PROCESS = re.compile(r"^(\d+)\s+(?:master|worker)\s", re.MULTILINE)
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -32,25 +36,21 @@ def ports(context: Context) -> Iterator[Finding]:
     cluster = context.cluster
     redirected = {redirect.service for redirect in listen.find_redirects(cluster)}
     nft = engine.installed("nft") is not None
-    found = without_ours(listeners(), _own_haproxy(cluster.paths))
-    yield from judge_ports(cluster, context.node, found, redirected, nft=nft)
-
-
-def without_ours(found: Sequence[Listener], haproxy: frozenset[int]) -> list[Listener]:
-    """Without lbha's haproxy, by its processes, where they are known, and without the agent."""
-    return [
+    haproxy, agent = _own_haproxy(cluster.paths), _own_agent(cluster.paths)
+    others = [
         each
-        for each in found
-        if not (each.program == "haproxy" and (each.pid in haproxy or not haproxy))
-        and not each.program.startswith(("lbha", "python"))
+        for each in listeners()
+        # Where haproxy's master does not say which ones are its own, every haproxy is taken for it.
+        if each.pid not in haproxy | agent and not (each.program == "haproxy" and not haproxy)
     ]
+    yield from judge_ports(cluster, context.node, others, redirected, nft=nft)
 
 
 def judge_ports(
     cluster: Cluster, node: Node, others: Sequence[Listener], redirected: set[str], *, nft: bool
 ) -> Iterator[Finding]:
-    """`others`: who listens besides haproxy and the agent; `redirected`: the services whose port another program
-    has, or had; `nft`: nftables is installed."""
+    """`others`: who listens besides haproxy and the agent; `redirected`: the services whose port another
+    program has, or had; `nft`: nftables is installed."""
     for service in cluster.services:
         redirects = service.name in redirected
         port, key = (service.redirect_port, "redirect_port") if redirects else (service.port, "port")
@@ -105,6 +105,17 @@ def _own_haproxy(paths: Paths) -> frozenset[int]:
     except EngineError:
         return frozenset()
     return frozenset(int(pid) for pid in _PROCESS.findall(answer))
+
+
+def _own_agent(paths: Paths) -> frozenset[int]:
+    """The agent, by the kernel's word on who listens on its socket (SO_PEERCRED); empty where nobody does."""
+    with socket.socket(socket.AF_UNIX) as wire:
+        try:
+            wire.settimeout(1.0)
+            wire.connect(f"{paths.run_dir}/{SOCKET}")
+        except OSError:
+            return frozenset()
+        return frozenset(_CREDENTIALS.unpack(wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[:1])
 
 
 def _told(taken: Listener) -> str:

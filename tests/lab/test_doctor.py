@@ -110,7 +110,7 @@ def test_a_backup_that_does_not_hear_the_holder(spec: LabSpec) -> None:
     with rules(node, drop):
         _, made = examine(spec, node, "--only", "vrrp-heard", "--only", "firewall", "--only", "vip-stranger")
         assert made["firewall"]["findings"][0]["severity"] == "error"
-        # Deaf, it is a holder itself within a second, and the link says so; or it has yielded, and hears nobody.
+        # Deaf, it is a holder itself within a second, as the link says; or it has yielded, and hears nobody.
         found = {each["severity"] for name in ("vrrp-heard", "vip-stranger") for each in made[name]["findings"]}
         assert found == {"error"}
     eventually("one holder", lambda: len(lab.holders(spec)) == 1, 20)

@@ -247,14 +247,6 @@ def test_other_programs_on_the_ports(cluster: Cluster) -> None:
     assert judged(listener("10.0.0.11", 8406)) == [WARNING]
 
 
-def test_whose_listeners_are_ours() -> None:
-    at = Endpoint("10.0.0.100", 6443)
-    ours, theirs = ports.Listener(at, "haproxy", 7), ports.Listener(at, "haproxy", 8)
-    agent = ports.Listener(Endpoint("10.0.0.11", 8406), "lbha", 9)
-    assert ports.without_ours([ours, theirs, agent], frozenset({7})) == [theirs], "a distribution's haproxy"
-    assert ports.without_ours([ours, agent], frozenset()) == []
-
-
 def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
     def judged(low: int, reserved: str = "") -> list[Severity]:
         return seen(ports.judge_local_ports(cluster, low, 60999, reserved, {"apiserver"}))
