@@ -232,7 +232,7 @@ def _read(key: str, path: str) -> list[Certificate]:
     """What is in a file; nothing when it cannot be read, which is the matter of `certificate-files`."""
     try:
         certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return []
     return [parse(f"{path} ({key})", each) for each in certificates]
 

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from lbha.doctor.model import NotChecked
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -28,7 +30,9 @@ class Process:
 
 
 def processes(names: Collection[str], proc: Path = Path("/proc")) -> tuple[Process, ...]:
-    """Those of these names (as in /proc/PID/comm) here, by pid; of other network namespaces none."""
+    """Those of these names (as in /proc/PID/comm) here, by pid; of other network namespaces none.
+
+    NotChecked where only root may know."""
     here = (proc / "self/ns/net").readlink()
     found = []
     for entry in proc.iterdir():
@@ -36,11 +40,20 @@ def processes(names: Collection[str], proc: Path = Path("/proc")) -> tuple[Proce
             continue
         try:
             name = (entry / "comm").read_text().strip()
-            if name not in names or (entry / "ns/net").readlink() != here:
+            if name not in names or _network(entry, name) != here:
                 continue
             argv = (entry / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended, or only root may know
+        except OSError:  # it has ended
             continue
         found.append(Process(int(entry.name), parent, name, tuple(argv)))
     return tuple(sorted(found, key=lambda process: process.pid))
+
+
+def _network(process: Path, name: str) -> Path:
+    try:
+        return (process / "ns/net").readlink()
+    except PermissionError:
+        raise NotChecked(
+            f"only root may know whether {name} (pid {process.name}) runs in this network"
+        ) from None
