@@ -150,7 +150,8 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one agent tells the others. `config` is the sha256 of its lbha.toml without its files' places."""
+    """What one agent tells the others. `config` is the sha256 of its lbha.toml without its files' places;
+    `stale`: it has the VIP, but the keepalived that put it there is down."""
 
     node: str
     at: float
@@ -160,6 +161,7 @@ class Report:
     decision: Decision
     drained: bool
     vrrp: VrrpFacts
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

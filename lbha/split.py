@@ -3,7 +3,7 @@
 VRRP settles who holds the VIP as long as everybody hears everybody. Where that is not so, three rules decide:
 
 - Two holders that hear each other's *agents*: the lower one, by priority, then address, gives the VIP up until
-  the other no longer holds it, or until the other's adverts arrive that did not.
+  the other no longer holds it, or until the other's adverts arrive: then this node can be its backup.
 - A holder that hears the adverts of another one, whose agent is silent: the other would have yielded, or this
   node's keepalived would have, if both were heard. So the other does not hear this node and cannot know; the
   holder gives the VIP up, whatever their ranks, and is a backup again as soon as it is gone from here.
@@ -45,13 +45,11 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The VIP is given up: why, since when it has been gone from here (s; None: not yet), for whom, and whether
-    that one's adverts did not arrive: this node can be its backup as soon as they do."""
+    """The VIP is given up: why, since when it has been gone from here (s; None: not yet), and for whom."""
 
     why: str
     gone: float | None = None
     rival: str | None = None
-    deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _release(heard: Mapping[str, tuple[float, float]], seen: Seen) -> Release | 
         lasted = last - first
         if rival.report and lasted >= REPORTED and rival.rank > seen.rank:
             why = f"split brain: {rival.node} holds the VIP too, and ranks higher"
-            return Release(why, rival=rival.node, deaf=not rival.adverts)
+            return Release(why, rival=rival.node)
         if not rival.report and lasted >= ADVERTISED:
             why = f"split brain: {rival.node} advertises the VIP too, and does not hear this node"
             return Release(why, rival=rival.node)
@@ -120,6 +118,5 @@ def _kept(release: Release, seen: Seen) -> Release | None:
 
 
 def _still(release: Release, rival: Rival) -> bool:
-    """Without the release, this node would hold the VIP beside `rival` again: its keepalived hears no advert,
-    or did not obey those that arrived."""
-    return rival.report and rival.node == release.rival and not (release.deaf and rival.adverts)
+    """Without the release, this node would hold the VIP beside `rival` again: keepalived hears no advert."""
+    return rival.report and rival.node == release.rival and not rival.adverts

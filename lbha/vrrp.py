@@ -7,6 +7,9 @@ import struct
 from dataclasses import dataclass
 
 PROTOCOL = 112
+VERSION = 3
+"""Of lbha's own (`templates/keepalived`); keepalived drops the other."""
+
 GROUP = "224.0.0.18"
 GROUP6 = "ff02::12"
 """Where adverts go that have no list of peers (RFC 9568, 5.1.1.2 and 5.1.2.2)."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from lbha.facts import Stranger
 from lbha.model import Cluster, Node
-from lbha.vrrp import GROUP, GROUP6, PROTOCOL, Advert, BadAdvert, parse, payload
+from lbha.vrrp import GROUP, GROUP6, PROTOCOL, VERSION, Advert, BadAdvert, parse, payload
 
 LOOK = 0.2
 """Seconds between looks at what has come: a backup hears ten adverts a second, and need not wake for each."""
@@ -72,7 +72,7 @@ class Adverts:
         if advert.virtual_router_id != self.cluster.virtual_router_id:
             return  # Another cluster's business.
         sender = next((each for each in self.cluster.nodes if source in each.addresses), None)
-        if sender is not None and set(advert.addresses) & set(self.cluster.vips):
+        if sender is not None and advert.version == VERSION and set(advert.addresses) & set(self.cluster.vips):
             if sender != self.node:
                 self.heard[sender.name] = Heard(now, advert)
             return

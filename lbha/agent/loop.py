@@ -169,7 +169,7 @@ class Agent:
         self.health = judge(self.health or self._adopted(seen.at), seen)
         before = self.decision
         released = self.split.look(
-            holds=seen.holds_vip,
+            holds=seen.holds_vip and not self.stale.stale,
             priority=before.priority if before else 0,
             peers=self.peers.peers,
             serving=self.health.serving.value,
@@ -208,6 +208,7 @@ class Agent:
             decision=self.decision,
             drained=self._draining.in_force is not None,
             vrrp=self.vrrp.facts,
+            stale=self.stale.stale,
         )
 
     def status(self) -> Status:

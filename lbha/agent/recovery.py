@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from lbha import tickle
+from lbha import leftovers, tickle
 from lbha.agent.carried import Carried, HeardConnections
 from lbha.check.holder import holds
 from lbha.connections import to_tell, vip_ends
@@ -113,6 +113,7 @@ class Recovery:
         try:
             carried = await asyncio.to_thread(self._carried.read)
             keys = to_tell(heard, carried, list(vip_ends(self._cluster).values()))
+            await asyncio.to_thread(leftovers.clear, self._cluster, keys)
             rate = self._cluster.failover.handover_rate
             sent = await asyncio.to_thread(tickle.tell, keys, self._cluster.vips, rate, self._pause)
         except OSError as error:

@@ -20,7 +20,8 @@ GRACE = 1.0
 class StaleVip:
     """Removes `vips` from this host when keepalived is down, until cancelled.
 
-    `needless` says whether they may go: not when nobody else would answer for them.
+    `needless` says whether they may go: not when nobody else would answer for them. `stale`: they are here
+    although keepalived is down.
     """
 
     def __init__(
@@ -33,17 +34,21 @@ class StaleVip:
     ) -> None:
         self._vips, self._vip, self._keepalived = vips, vip, keepalived
         self._needless, self._told = needless, told
+        self._down_since: float | None = None
+
+    @property
+    def stale(self) -> bool:
+        return self._down_since is not None and self._vip.held
 
     async def run(self) -> None:
-        down_since: float | None = None
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if not self._vip.held or self._keepalived.pid() is not None:
-                down_since = None
+                self._down_since = None
                 continue
             now = time.monotonic()
-            down_since = down_since or now
-            if now - down_since >= GRACE and self._needless():
+            self._down_since = self._down_since or now
+            if now - self._down_since >= GRACE and self._needless():
                 removed = await asyncio.to_thread(host.remove_addresses, self._vips)
                 self._vip.look()
                 if removed:

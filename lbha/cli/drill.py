@@ -46,6 +46,12 @@ from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
 @click.option("--lab", "lab_name", metavar="NAME", help="Use a lab that is up; else each setup gets its own.")
 @click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True)
 @click.option(
+    "--watches", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="Idle ones."
+)
+@click.option(
+    "--streams", metavar="N", type=click.IntRange(0), default=0, help="Watches that are busy, besides."
+)
+@click.option(
     "--window",
     metavar="S",
     type=click.FloatRange(min=1),
@@ -65,6 +71,8 @@ def command(
     stacked: bool,
     lab_name: str | None,
     nodes: int,
+    watches: int,
+    streams: int,
     window: float,
 ) -> None:
     """Inject faults into a lab under load and measure what clients see.
@@ -90,6 +98,7 @@ def command(
         setups=tuple(dict.fromkeys((*setups, *baselines))),
         faults=drill.known(faults) if faults else None,
         runs=runs,
+        clients=drill.Clients(watches, streams),
         nodes=nodes,
         window=window,
         overrides=overrides,

@@ -43,6 +43,10 @@ _WATCH = "/api/v1/namespaces"
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
             500: "Internal Server Error"}  # fmt: skip
 _LONGEST_HEAD = 65536
+ACCEPTED = "stand-in: accepted {count} connections in the second from {at}"
+"""Printed for each second (CLOCK_MONOTONIC) with more of them than checks make."""
+
+_MANY = 20
 _READ = json.dumps({"key": b64encode(b"/registry/health").decode()}).encode()
 
 
@@ -169,17 +173,40 @@ class Etcd:
             self._link = None
 
 
+class Accepts:
+    """Counts connections, and prints how many there were in each second with many."""
+
+    def __init__(self) -> None:
+        self._count, self._since = 0, 0.0
+
+    def one(self) -> None:
+        """One more."""
+        if self._count == 0:
+            loop = asyncio.get_running_loop()
+            self._since = loop.time()
+            loop.call_later(1.0, self._tell)
+        self._count += 1
+
+    def _tell(self) -> None:
+        if self._count > _MANY:
+            print(ACCEPTED.format(count=self._count, at=f"{self._since:.2f}"), flush=True)
+        self._count = 0
+
+
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after the other, the last of which may be a watch."""
 
-    def __init__(self, etcd: Etcd, address: str, broken: Callable[[str], bool]) -> None:
-        self._etcd, self._address, self._broken = etcd, address, broken
+    def __init__(
+        self, etcd: Etcd, address: str, broken: Callable[[str], bool], accepted: Callable[[], None]
+    ) -> None:
+        self._etcd, self._address, self._broken, self._accepted = etcd, address, broken, accepted
         self._received = b""
         self._busy: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._accepted()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._busy is not None:
@@ -273,10 +300,10 @@ def _broken(error_file: Path, path: str) -> bool:
 async def serve(args: argparse.Namespace) -> None:
     """Serve until killed."""
     etcd = Etcd(args.etcd, http1.client_tls(args.ca, args.etcd_cert, args.etcd_key))
-    loop = asyncio.get_running_loop()
+    loop, accepts = asyncio.get_running_loop(), Accepts()
     family = socket.AF_INET6 if ":" in args.address else socket.AF_INET
     server = await loop.create_server(
-        lambda: Connection(etcd, args.address, partial(_broken, args.error_file)),
+        lambda: Connection(etcd, args.address, partial(_broken, args.error_file), accepts.one),
         args.address,
         args.port,
         family=family,

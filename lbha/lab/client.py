@@ -45,7 +45,7 @@ _FAILURES = (OSError, EOFError, ValueError)
 class Load:
     """Requests, writes and watches against one lab; every record goes to `emit`."""
 
-    def __init__(self, spec: LabSpec, watches: int, emit: Callable[[Record], None]) -> None:
+    def __init__(self, spec: LabSpec, watches: int, streams: int, emit: Callable[[Record], None]) -> None:
         self._spec, self._emit = spec, emit
         self._anonymous = http1.client_tls(spec.ca)
         self._known = http1.client_tls(spec.ca, spec.client_cert, spec.client_key)
@@ -59,7 +59,7 @@ class Load:
             asyncio.create_task(self._pace(REQUEST_INTERVAL, self._request)),
             asyncio.create_task(self._pace(WRITE_INTERVAL, self._write)),
         ]
-        self.watches = Watches(spec.vip, spec.apiserver_port, self._known, watches, emit)
+        self.watches = Watches(spec.vip, spec.apiserver_port, self._known, watches, streams, emit)
 
     async def stop(self) -> None:
         """Start no more attempts, and wait for those under way."""
@@ -71,8 +71,8 @@ class Load:
     async def probe(self) -> None:
         """End the load and ask the watches whether they still live."""
         await self.stop()
-        unaware = await self.watches.unaware(lambda address: asyncio.ensure_future(self._answers(address)))
-        self._emit(Probed(unaware, self._lag))
+        idle, busy = await self.watches.unaware(lambda address: asyncio.ensure_future(self._answers(address)))
+        self._emit(Probed(idle, busy, self._lag))
 
     async def verify(self) -> None:
         """Look for every acknowledged key, then remove the keys. LabError when etcd cannot be read at all."""
@@ -185,7 +185,7 @@ def _range(prefix: str) -> dict[str, str]:
     return {"key": _encode(prefix), "range_end": _encode(prefix[:-1] + "0")}
 
 
-async def obey(spec: LabSpec, watches: int) -> None:
+async def obey(spec: LabSpec, watches: int, streams: int) -> None:
     """The machine's side: records out, commands in."""
     encode, out = msgspec.json.encode, sys.stdout.buffer
 
@@ -197,7 +197,7 @@ async def obey(spec: LabSpec, watches: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
-    load = Load(spec, watches, emit)
+    load = Load(spec, watches, streams, emit)
     while command := (await commands.readline()).strip():
         if command == b"probe":
             await load.probe()
@@ -207,7 +207,7 @@ async def obey(spec: LabSpec, watches: int) -> None:
     load.watches.close()
 
 
-async def show(spec: LabSpec, watches: int, duration: float | None) -> None:
+async def show(spec: LabSpec, watches: int, streams: int, duration: float | None) -> None:
     """The human's side: a line each second until `duration` (s) is over or Ctrl-C."""
     records: list[Attempt] = []
     died: set[int] = set()
@@ -225,7 +225,7 @@ async def show(spec: LabSpec, watches: int, duration: float | None) -> None:
 
     print(f"load on {spec.vip} of lab {spec.name} (apiserver: {spec.apiserver}); Ctrl-C ends it", flush=True)
     loop = asyncio.get_running_loop()
-    load, began = Load(spec, watches, emit), loop.time()
+    load, began = Load(spec, watches, streams, emit), loop.time()
     with suppress(asyncio.CancelledError):
         while duration is None or loop.time() - began < duration:
             await asyncio.sleep(1.0)
@@ -233,7 +233,7 @@ async def show(spec: LabSpec, watches: int, duration: float | None) -> None:
             if now - began < 2:
                 continue  # What was started in this second may still be under way: say the one before it.
             print(f"{time.strftime('%H:%M:%S')}  {_line(records, now - 2, now - 1)}", end="")
-            print(f"  watches {load.watches.connected} of {watches} connected", flush=True)
+            print(f"  watches {load.watches.connected} of {watches + streams} connected", flush=True)
     ended = loop.time()
     await load.stop()
     load.watches.close()
@@ -258,12 +258,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lbha lab client", description="A client's load on a lab's VIP.")
     parser.add_argument("--lab", type=Path, required=True, help="the lab's lab.json")
     parser.add_argument("--watches", type=int, default=10, help="idle watches (default 10)")
+    parser.add_argument("--streams", type=int, default=0, help="busy watches (default none)")
     parser.add_argument("--duration", type=float, help="seconds (default: until Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="records out, commands in")
     args = parser.parse_args()
     try:
         spec = read(args.lab)
-        asyncio.run(obey(spec, args.watches) if args.json else show(spec, args.watches, args.duration))
+        counts = args.watches, args.streams
+        asyncio.run(obey(spec, *counts) if args.json else show(spec, *counts, args.duration))
     except LabError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

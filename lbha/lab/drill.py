@@ -22,7 +22,7 @@ from lbha.lab import lab, status
 from lbha.lab.client import REQUEST_INTERVAL, TIMEOUT, WRITE_INTERVAL
 from lbha.lab.faults import KINDS, impossible
 from lbha.lab.holders import HolderWatch
-from lbha.lab.load import WATCHES, Load
+from lbha.lab.load import Load
 from lbha.lab.measure import figures, holder_changes, moved, steady_for, two_holders_ms, watch_figures
 from lbha.lab.records import Attempt
 from lbha.lab.spec import OWN_SETUPS, LabSpec
@@ -40,7 +40,9 @@ _REST = {"lbha-agent": 4.0, "lbha-script": 4.0, "kubeadm": 8.0, "openshift": 8.0
 times rise."""
 
 _REST_TIMEOUT = 90.0
-_WARM_TIMEOUT = 30.0
+_WARM_TIMEOUT = 60.0
+_OLD = 2.0
+"""Seconds that a watch is old: who takes the VIP hears once a second which connections there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,27 @@ class Run:
     watches_dead: int
     watches_unaware: int
     watch_recovery_ms: float | None
+    streams: int
+    streams_dead: int
+    streams_unaware: int
+    stream_recovery_ms: float | None
     holders: list[tuple[float, list[str]]]
     moved: bool
     two_holders_ms: float
     recovered: bool
     window_s: float
     client_lag_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who stays connected during a run, besides those that come anew: idle watches, and busy ones."""
+
+    watches: int
+    streams: int
+
+
+DEFAULT_CLIENTS = Clients(watches=10, streams=0)
 
 
 Tell = Callable[[str], None]
@@ -123,14 +140,14 @@ def own_lab(setup: str, nodes: int, overrides: Path | None = None, stacked: bool
             signal.signal(signal.SIGINT, before)
 
 
-def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
+def one(spec: LabSpec, fault: str, run: int, clients: Clients, window: float, tell: Tell) -> Run:
     """One run of a fault on the holder (etcd-leader-kill: on the leader).
 
     LabError when the lab does not come to rest before it, or is not healthy again after it.
     """
     tell("coming to rest")
     rest(spec)
-    with closing(HolderWatch(spec)) as holders, Load(spec) as load:
+    with closing(HolderWatch(spec)) as holders, Load(spec, clients.watches, clients.streams) as load:
         tell("warming up")
         warm(load)
         target = None if fault == "etcd-leader-kill" else lab.holders(spec)[0]
@@ -151,7 +168,9 @@ def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
     requests = figures(load.requests(), injected, ended, done)
     writes = figures(load.writes(), injected, ended, done)
     changes = holder_changes(seen, injected)
-    watches = watch_figures(load.watches(), probed.unaware, injected)
+    events = load.watches()
+    watches = watch_figures([each for each in events if not each.busy], probed.unaware, injected)
+    streams = watch_figures([each for each in events if each.busy], probed.unaware_busy, injected)
     return Run(
         fault=fault,
         setup=spec.setup,
@@ -171,10 +190,14 @@ def one(spec: LabSpec, fault: str, run: int, window: float, tell: Tell) -> Run:
         last_failed_write_ms=writes.last_failure_ms,
         acknowledged_writes=verdict.acknowledged,
         lost_writes=verdict.lost,
-        watches=WATCHES,
+        watches=clients.watches,
         watches_dead=watches.dead,
         watches_unaware=watches.unaware,
         watch_recovery_ms=watches.recovery_ms,
+        streams=clients.streams,
+        streams_dead=streams.dead,
+        streams_unaware=streams.unaware,
+        stream_recovery_ms=streams.recovery_ms,
         holders=changes,
         moved=moved(changes),
         two_holders_ms=two_holders_ms(changes, (ended - injected) * 1000),
@@ -205,12 +228,12 @@ def rest(spec: LabSpec) -> None:
 
 
 def warm(load: Load) -> None:
-    """Wait for a second in which everything succeeds and every watch is connected."""
+    """Wait for a second in which everything succeeds and every watch is connected, and has been for `_OLD`."""
     deadline = time.monotonic() + _WARM_TIMEOUT
     while True:
         now = time.monotonic()
-        connected = {event.index for event in load.watches() if event.connected}
-        if len(connected) == WATCHES and all(
+        connected = {event.index for event in load.watches() if event.connected and event.at < now - _OLD}
+        if len(connected) == load.count and all(
             _full_second(attempts, now, interval)
             for attempts, interval in ((load.requests(), REQUEST_INTERVAL), (load.writes(), WRITE_INTERVAL))
         ):

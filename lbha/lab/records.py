@@ -23,18 +23,20 @@ class Write(msgspec.Struct, frozen=True, tag="write"):
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
-    """Watch number `index` got its first event, or learnt that its connection is dead."""
+    """Watch number `index` got its first event, or learnt that its connection is dead. `busy`: events go on."""
 
     index: int
     at: float
     connected: bool
+    busy: bool = False
 
 
 class Probed(msgspec.Struct, frozen=True, tag="probed"):
-    """At the end of the load: how many watches sat on a dead connection without knowing, and the longest that
-    the client itself came late with a request (s)."""
+    """At the end of the load: how many watches, idle and busy, sat on a dead connection without knowing, and
+    the longest that the client itself came late with a request (s)."""
 
     unaware: int
+    unaware_busy: int
     lag: float
 
 

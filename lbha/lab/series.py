@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lbha.errors import LabError
 from lbha.lab import drill
-from lbha.lab.drill import Run
+from lbha.lab.drill import DEFAULT_CLIENTS, Clients, Run
 from lbha.lab.faults import impossible
 from lbha.lab.spec import LabSpec
 
@@ -24,6 +24,7 @@ class Plan:
     setups: tuple[str, ...]
     faults: tuple[str, ...] | None = None
     runs: int = 1
+    clients: Clients = DEFAULT_CLIENTS
     nodes: int = 3
     window: float = 60.0
     overrides: Path | None = None
@@ -79,7 +80,9 @@ class Series:
             fault, number = todo.pop(0)
             label = f"{spec.setup} {fault} {number}/{self._plan.runs}"
             try:
-                run = drill.one(spec, fault, number, self._plan.window, partial(self._tell_of, label))
+                run = drill.one(
+                    spec, fault, number, self._plan.clients, self._plan.window, partial(self._tell_of, label)
+                )
             except LabError as error:
                 self.broken.append(f"{label}: {error}")
                 return

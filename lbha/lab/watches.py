@@ -1,4 +1,4 @@
-"""Idle watches of the apiserver: when does each learn that its connection is dead?"""
+"""Watches of the apiserver, idle and busy: when does each learn that its connection is dead?"""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ RETRY = 0.05
 _KEEPALIVE = 30
 """Seconds between TCP keepalives, as client-go's dialer sets them (net.Dialer.KeepAlive)."""
 
+_TOGETHER = 32
+"""How many connect at once in the beginning: thousands of TLS handshakes at once would all time out. Those that
+come back do not wait for each other."""
+
 _PROBE_WAIT = 1.0
 _PATH = "/api/v1/namespaces?watch=true"
+
+BUSY = 0.25
+"""Seconds between the events of a busy watch."""
 _DEAD = (OSError, EOFError, ValueError)
 
 
@@ -35,23 +42,26 @@ class _Stream:
 
 
 class Watches:
-    """A number of watches through one address; each that learns of its death reconnects at once."""
+    """A number of watches through one address, the first `idle` of them idle; each that learns of its death
+    reconnects at once."""
 
     def __init__(
-        self, host: str, port: int, tls: ssl.SSLContext, count: int, emit: Callable[[Watch], None]
+        self, host: str, port: int, tls: ssl.SSLContext, idle: int, busy: int, emit: Callable[[Watch], None]
     ) -> None:
         self._host, self._port, self._tls, self._emit = host, port, tls, emit
+        self._idle = idle
         self._streams: dict[int, _Stream] = {}
         self._reporting = True
-        self._tasks = [asyncio.create_task(self._keep(index)) for index in range(count)]
+        self._opening = asyncio.Semaphore(_TOGETHER)
+        self._tasks = [asyncio.create_task(self._keep(index)) for index in range(idle + busy)]
 
     @property
     def connected(self) -> int:
         """How many believe that they are connected."""
         return len(self._streams)
 
-    async def unaware(self, alive: Callable[[str], asyncio.Future[bool]]) -> int:
-        """How many sit on a dead connection without knowing. It wakes them, so call it last.
+    async def unaware(self, alive: Callable[[str], asyncio.Future[bool]]) -> tuple[int, int]:
+        """How many, idle and busy, sit on a dead connection without knowing. It wakes them, so call it last.
 
         Each sends two bytes that HTTP lets a server ignore: a path that is dead resets the connection or
         never acknowledges them. `alive` says whether the apiserver at an address answers when asked
@@ -64,12 +74,15 @@ class Watches:
         for stream in before.values():
             stream.writer.write(b"\r\n")
         await asyncio.sleep(_PROBE_WAIT)
-        return sum(
-            self._streams.get(index) is not stream
+        dead = [
+            index
+            for index, stream in before.items()
+            if self._streams.get(index) is not stream
             or _unacknowledged(stream.writer) > 0
             or not answers.get(stream.server or "", True)
-            for index, stream in before.items()
-        )
+        ]
+        idle = sum(index < self._idle for index in dead)
+        return idle, len(dead) - idle
 
     def close(self) -> None:
         """End them all."""
@@ -78,13 +91,9 @@ class Watches:
             task.cancel()
 
     async def _keep(self, index: int) -> None:
+        async with self._opening:
+            reader, stream = await self._insist(index)
         while True:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    reader, stream = await self._connect()
-            except _DEAD:
-                await asyncio.sleep(RETRY)
-                continue
             try:
                 self._streams[index] = stream
                 self._tell(index, connected=True)
@@ -96,15 +105,25 @@ class Watches:
                 del self._streams[index]
                 stream.writer.transport.abort()
             self._tell(index, connected=False)
+            reader, stream = await self._insist(index)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, _Stream]:
+    async def _insist(self, index: int) -> tuple[asyncio.StreamReader, _Stream]:
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await self._connect(index >= self._idle)
+            except _DEAD:
+                await asyncio.sleep(RETRY)
+
+    async def _connect(self, busy: bool) -> tuple[asyncio.StreamReader, _Stream]:
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
         try:
             link: socket.socket = writer.get_extra_info("socket")
             link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE)
-            writer.write(http1.request("GET", _PATH, self._host))
+            path = f"{_PATH}&interval={BUSY}" if busy else _PATH
+            writer.write(http1.request("GET", path, self._host))
             status, _ = await http1.read_head(reader)
             if status != 200:
                 raise ValueError(f"status {status}")
@@ -115,7 +134,8 @@ class Watches:
 
     def _tell(self, index: int, *, connected: bool) -> None:
         if self._reporting:
-            self._emit(Watch(index, asyncio.get_running_loop().time(), connected))
+            now = asyncio.get_running_loop().time()
+            self._emit(Watch(index, now, connected, index >= self._idle))
 
 
 def _server(event: bytes) -> str | None:

@@ -82,6 +82,31 @@ print(json.dumps([[state(c) for c, _ in pairs[:10]], [state(c) for c, _ in pairs
 
 
 @BOTH
+@pytest.mark.parametrize("state", ["fin-wait-2", "close-wait"])
+def test_a_leftover_of_an_earlier_time_does_not_answer_for_it(
+    namespace: str, vip: str, source: str, state: str
+) -> None:
+    """The client's port was used before, and that time's socket is still half closed here."""
+    code = f"""
+from lbha import inet_diag, leftovers
+from lbha.config import parse
+cluster = parse('[cluster]\\nname = "x"\\nvip = "' + vip + '"\\n[nodes]\\na = "' + source + '"\\n'
+    '[services.apiserver]\\nkind = "kube-apiserver"\\n')
+c, s = connect(); other, its = connect()
+if {state!r} == "fin-wait-2": s.shutdown(1)
+else: c.shutdown(1)
+its.shutdown(1)
+at = [Endpoint(vip, 6443)]
+while len(inet_diag.half_closed(at)) < 2: time.sleep(0.01)
+before = key(c) in inet_diag.half_closed(at)
+done = leftovers.clear(cluster, [key(c)])
+after = inet_diag.half_closed(at)
+print(json.dumps([before, done, key(c) in after, key(other) in after]))
+"""
+    assert run(namespace, vip, source, code) == [True, 1, False, True], "and no other is touched"
+
+
+@BOTH
 def test_also_where_nobody_listens(namespace: str, vip: str, source: str) -> None:
     code = "c, s = connect(); forget(s); listener.close()\n"
     code += "tickle.tell([key(c)], [vip], 1000, held); print(json.dumps(state(c)))"

@@ -98,6 +98,16 @@ def kinds(node: LabNode) -> list[str]:
     return [event.kind for event in ask(run_directory(node), "GET", "/events?n=100", type=tuple[Event, ...])]
 
 
+def on_the_first(spec: LabSpec) -> LabNode:
+    """The first node of the file holds the VIP now, and outranks all others."""
+    first = spec.nodes[0]
+    if holder(spec) != first:
+        lab.inject(spec, "drain", holder(spec).name)
+        eventually("it is the first's", lambda: holder(spec) == first)
+        lab.heal(spec)
+    return first
+
+
 def double(history: list[tuple[float, tuple[str, ...]]], end: float) -> float:
     """For how long (s) more than one node held it."""
     ends = [at for at, _ in history[1:]] + [end]
@@ -106,11 +116,7 @@ def double(history: list[tuple[float, tuple[str, ...]]], end: float) -> float:
 
 def test_one_that_is_not_heard_yields(spec: LabSpec) -> None:
     """The first of the file: whoever takes it is lower, and no advert of theirs makes keepalived yield."""
-    before = spec.nodes[0]
-    if holder(spec) != before:
-        lab.inject(spec, "drain", holder(spec).name)
-        eventually("it is the first's", lambda: holder(spec) == before)
-        lab.heal(spec)
+    before = on_the_first(spec)
     with served(spec):
         with watched(spec) as history:
             lab.inject(spec, "partition-one-way", before.name)
@@ -136,6 +142,22 @@ def test_a_minority_that_cannot_serve_yields_and_healed_there_is_one(spec: LabSp
             time.sleep(4.0)
         assert all(len(names) == 1 for _, names in history), history
     assert "released" in kinds(before)
+
+
+def test_whoever_takes_over_from_a_killed_keepalived_keeps_it(spec: LabSpec) -> None:
+    """The dead one's VIP stays for a second, beside a higher priority: that is no rival."""
+    before = on_the_first(spec)
+    releases = [kinds(node).count("released") for node in spec.nodes]
+    with served(spec):
+        with watched(spec) as history:
+            lab.inject(spec, "keepalived-kill", before.name)
+            eventually("another takes it", lambda: len(lab.holders(spec)) == 2, 5)
+            time.sleep(4.0)
+        after = holder(spec)
+        assert after != before
+        gained = next(at for at, names in history if after.name in names)
+        assert all(after.name in names for at, names in history if at >= gained), history
+    assert [kinds(node).count("released") for node in spec.nodes] == releases
 
 
 def test_agents_that_hear_each_other_settle_it_without_vrrp(spec: LabSpec) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from lbha.config import parse
 from lbha.errors import LabError
+from lbha.lab.apiserver import ACCEPTED
 from lbha.lab.bench import timing
 from lbha.lab.bench.figures import Figure, number, share_of_a_core, table
 from lbha.lab.bench.render import with_backends
-from lbha.lab.soak import Inventory, compare
+from lbha.lab.soak.inventory import Inventory, compare
+from lbha.lab.soak.stampede import accepted
 
 
 def test_a_figure_has_a_middle_and_a_worst() -> None:
@@ -73,6 +76,14 @@ def test_the_soak_tells_what_is_more_than_before() -> None:
     worker, descriptors = compare(before, after)
     assert "2 processes haproxy before, 3 now" in worker
     assert "agent had 20 descriptors before and has 50" in descriptors
+
+
+def test_the_stampede_adds_up_what_all_stand_ins_accepted() -> None:
+    line = partial(ACCEPTED.format)
+    seconds = (("30", "99.00"), ("21", "100.40"), ("40", "100.90"), ("25", "102.10"), ("99", "110.00"))
+    logs = "\n".join([*(line(count=count, at=at) for count, at in seconds), "another line"])
+    assert accepted(logs, 100.0, 105.0) == [61, 0, 25]
+    assert accepted("", 100.0, 105.0) == []
 
 
 @pytest.mark.parametrize("module", ["lbha.lab.bench", "lbha.lab.soak"])

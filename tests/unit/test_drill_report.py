@@ -20,6 +20,7 @@ GOOD = Run(
     errors={"refused": 74}, writes=160, failed_writes=30, write_gap_ms=1550.0,
     last_failed_write_ms=1500.0, acknowledged_writes=150,
     lost_writes=0, watches=10, watches_dead=10, watches_unaware=0, watch_recovery_ms=1600.0,
+    streams=0, streams_dead=0, streams_unaware=0, stream_recovery_ms=0.0,
     holders=[(0.0, ["cp1"]), (1400.0, ["cp2"])], moved=True, two_holders_ms=0.0,
     recovered=True, window_s=6.0, client_lag_ms=5.0,
 )  # fmt: skip
@@ -95,3 +96,11 @@ def test_an_unknown_fault_is_named_with_those_that_would_do() -> None:
     assert drill.known("haproxy-kill,power-off") == ("haproxy-kill", "power-off")
     with pytest.raises(LabError, match=r"no fault 'haproxy'; there are haproxy-kill"):
         drill.known("haproxy")
+
+
+def test_busy_watches_have_a_column_where_there_were_any() -> None:
+    assert "busy" not in shown(GOOD)
+    text = shown(replace(GOOD, streams=200, streams_dead=200, stream_recovery_ms=1234.0))
+    assert "busy" in text and "1.23" in text
+    text = shown(replace(GOOD, streams=200, streams_unaware=3, stream_recovery_ms=None))
+    assert "3 unaware" in text

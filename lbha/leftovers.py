@@ -1,0 +1,29 @@
+"""Sockets of an earlier time with the VIP, which would answer for connections that they know nothing of.
+
+A node that lost its cable while it held the VIP keeps half-closed sockets for minutes. A client may have used
+the same port again since, for a connection through the next holder. When the VIP returns here and that client
+is to be told, its answer would meet the old socket, which says "acknowledged" instead of "reset" (measured: 12
+to 54 of 400 clients were not told).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+
+from lbha import inet_diag
+from lbha.connections import Connection, as_clients_see, ends, vip_ends
+from lbha.model import Cluster
+
+
+def clear(cluster: Cluster, keys: Collection[Connection]) -> int:
+    """End this kernel's half-closed sockets of `keys` (as clients see them); how many. Raises OSError.
+
+    Only those: `keys` are connections that another node carried after this one, so these cannot be alive here.
+    """
+    at, wanted = vip_ends(cluster), frozenset(keys)
+    stale = [key for key in inet_diag.half_closed(at) if as_clients_see({key}, at) <= wanted]
+    for key in stale:
+        with suppress(OSError):  # It has gone by itself, or the kernel cannot.
+            inet_diag.abort(*ends(key))
+    return len(stale)
