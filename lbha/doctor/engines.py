@@ -79,29 +79,34 @@ def haproxy_features(context: Context) -> Iterator[Finding]:
 
 def judge_features(output: str, *, nonlocal_bind: bool) -> Iterator[Finding]:
     """`output` of `haproxy -vv`; `nonlocal_bind`: net.ipv[46].ip_nonlocal_bind is set."""
-    listed = next((line for line in output.splitlines() if line.startswith("Feature list")), "")
-    features = set(listed.partition(":")[2].split())
+    features = set(_after(output, "Feature list").split())
     if not features:
         raise NotChecked("haproxy -vv lists no features")
-    if "+TPROXY" not in features and not nonlocal_bind:
+    if "IP_TRANSPARENT" not in _after(output, "Built with transparent proxy support") and not nonlocal_bind:
         yield Finding(
             "haproxy-features",
             Severity.FATAL,
-            "haproxy is built without transparent proxy support (-TPROXY): it cannot listen on a VIP that is "
-            "on another node",
-            "install a haproxy with USE_LINUX_TPROXY=1, or: sysctl -w net.ipv4.ip_nonlocal_bind=1",
+            "haproxy is built without transparent proxy support: it cannot listen on a VIP that is on another "
+            "node",
+            "install a distribution's haproxy, or: sysctl -w net.ipv4.ip_nonlocal_bind=1",
         )
-    for feature, severity, loss in (
-        ("+OPENSSL", Severity.FATAL, "it cannot check an apiserver or an etcd over TLS"),
-        ("+PROMEX", Severity.FATAL, "it refuses the line of haproxy.cfg that serves /metrics"),
+    for feature, loss in (
+        ("OPENSSL", "it cannot check an apiserver or an etcd over TLS"),
+        ("PROMEX", "it refuses the line of haproxy.cfg that serves /metrics"),
     ):
-        if feature not in features:
+        if f"+{feature}" not in features:
             yield Finding(
                 "haproxy-features",
-                severity,
-                f"haproxy is built without {feature[1:]}: {loss}",
+                Severity.FATAL,
+                f"haproxy is built without {feature}: {loss}",
                 "install a distribution's haproxy",
             )
+
+
+def _after(output: str, beginning: str) -> str:
+    """What follows the colon in the line that begins so."""
+    line = next((each for each in output.splitlines() if each.startswith(beginning)), "")
+    return line.partition(":")[2]
 
 
 def real_time(context: Context) -> Iterator[Finding]:

@@ -76,9 +76,18 @@ def networkd(context: Context) -> Iterator[Finding]:
     file = known.get("NETWORK_FILE", "")
     if known.get("ADMIN_STATE") == "unmanaged" or not file:
         raise DoesNotApply(f"systemd-networkd leaves {context.interface.name} alone")
-    dropins = [Path(part) for part in known.get("NETWORK_FILE_DROPINS", "").strip('"').split(":") if part]
-    texts = [path.read_text(errors="replace") for path in (Path(file), *dropins) if path.exists()]
+    texts = [path.read_text(errors="replace") for path in (Path(file), *_dropins(Path(file))) if path.exists()]
     yield from judge_networkd(context.interface.name, file, texts)
+
+
+def _dropins(file: Path) -> list[Path]:
+    """NAME.network.d/*.conf, in the order in which systemd reads them: by name, /etc before the rest."""
+    places = (Path("/etc/systemd/network"), Path("/run/systemd/network"), file.parent)
+    found: dict[str, Path] = {}
+    for place in places:
+        for path in (place / f"{file.name}.d").glob("*.conf"):
+            found.setdefault(path.name, path)
+    return [found[name] for name in sorted(found)]
 
 
 def judge_networkd(interface: str, file: str, texts: Sequence[str]) -> Iterator[Finding]:
@@ -97,7 +106,7 @@ def judge_networkd(interface: str, file: str, texts: Sequence[str]) -> Iterator[
             Severity.WARNING,
             f"systemd-networkd manages {interface} by {file} with KeepConfiguration={keep or 'no'}: when it "
             "restarts it takes away every address that it did not add, the VIP too",
-            f"[Network] KeepConfiguration=static in {file} (or a drop-in), then networkctl reload",
+            f"[Network] KeepConfiguration=yes in {file} (or a drop-in), then networkctl reload",
         )
 
 

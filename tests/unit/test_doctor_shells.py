@@ -57,13 +57,13 @@ def severities(outcome: Outcome) -> list[str]:
 def test_networkd(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "NETWORKD_LINKS", tmp_path)
     assert check("networkd", context).result is Result.DOES_NOT_APPLY
-    network, dropin = tmp_path / "10-eth0.network", tmp_path / "keep.conf"
+    network, dropin = tmp_path / "10-eth0.network", tmp_path / "10-eth0.network.d" / "keep.conf"
     network.write_text("[Match]\nName=eth0\n\n[Network]\nDHCP=yes\n")
     state = f"# This is private data.\nADMIN_STATE=configured\nNETWORK_FILE={network}\n"
     (tmp_path / "2").write_text(state)
     assert severities(check("networkd", context)) == ["warning"]
-    dropin.write_text("[Network]\nKeepConfiguration=static\n")
-    (tmp_path / "2").write_text(f'{state}NETWORK_FILE_DROPINS="{dropin}"\n')
+    dropin.parent.mkdir()
+    dropin.write_text("[Network]\nKeepConfiguration=yes\n")
     assert severities(check("networkd", context)) == []
     (tmp_path / "2").write_text("ADMIN_STATE=unmanaged\n")
     assert check("networkd", context).result is Result.DOES_NOT_APPLY
