@@ -17,6 +17,8 @@ from lbha.errors import EngineError
 from lbha.haproxy import Haproxy
 from lbha.keepalived import Keepalived
 
+_QUESTIONS = ("-v", "--version", "-t", "--config-test", "-h", "--help")
+
 _DEFAULT_CONF = "/etc/keepalived/keepalived.conf"
 _ROUTER = re.compile(r"^\s*virtual_router_id\s+(\d+)", re.MULTILINE)
 
@@ -74,13 +76,19 @@ def other_keepalived(context: Context) -> Iterator[Finding]:
     """Every keepalived of this network namespace."""
     conf = Path(context.cluster.paths.keepalived_conf).resolve()
     found = processes({"keepalived"})
-    parents = {process.pid for process in found}
+    pids = {process.pid for process in found}
     others = [
         Other(process.pid, named, _text(process.pid, named))
         for process in found
-        if process.parent not in parents and Path(named := conf_of(process)).resolve() != conf
+        if process.parent not in pids and runs_for_long(process)
+        if Path(named := conf_of(process)).resolve() != conf
     ]
     yield from judge_others(others, context.cluster.vips, context.cluster.virtual_router_id)
+
+
+def runs_for_long(process: Process) -> bool:
+    """Not one that only answers: lbha asks for the version, keepalived itself has another test a file."""
+    return not any(word.partition("=")[0] in _QUESTIONS for word in process.argv[1:])
 
 
 def conf_of(process: Process) -> str:

@@ -117,6 +117,15 @@ def test_which_file_a_keepalived_reads(argv: tuple[str, ...], conf: str) -> None
     assert running.conf_of(Process(1, 0, "keepalived", argv)) == conf
 
 
+def test_a_keepalived_that_only_answers_is_none() -> None:
+    def process(*words: str) -> Process:
+        return Process(1, 0, "keepalived", ("keepalived", *words))
+
+    assert running.runs_for_long(process("--dont-fork", "--use-file=/x"))
+    for words in (("-v",), ("-t", "-f", "/x"), ("--config-test=/run/log",)):
+        assert not running.runs_for_long(process(*words))
+
+
 def test_another_keepalived() -> None:
     vips, mine = ("10.0.0.100",), "virtual_ipaddress {\n 10.0.0.100/32\n}\n"
     other = running.Other(7, "/x.conf", mine)
