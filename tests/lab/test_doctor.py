@@ -61,7 +61,7 @@ def backup(spec: LabSpec) -> LabNode:
 def rules(node: LabNode, chain: str) -> Iterator[None]:
     """nftables' rules on a node, taken away afterwards."""
     nft = ["ip", "netns", "exec", node.netns, "nft"]
-    subprocess.run([*nft, "-f", "-"], input=f"table inet fw {{ {chain} }}\n", text=True, check=True)
+    subprocess.run([*nft, "-f", "-"], input=f"table inet fw {{\n{chain}\n}}\n", text=True, check=True)
     try:
         yield
     finally:
