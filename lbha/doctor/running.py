@@ -76,11 +76,12 @@ def other_keepalived(context: Context) -> Iterator[Finding]:
     """Every keepalived of this network namespace."""
     conf = Path(context.cluster.paths.keepalived_conf).resolve()
     found = processes({"keepalived"})
-    pids = {process.pid for process in found}
+    # The one that the pid file names is lbha's, whatever it reads: `running-configuration` looks at that.
+    ours, pids = Keepalived(context.cluster.paths).pid(), {process.pid for process in found}
     others = [
         Other(process.pid, named, _text(process.pid, named))
         for process in found
-        if process.parent not in pids and runs_for_long(process)
+        if process.parent not in pids and process.pid != ours and runs_for_long(process)
         if Path(named := conf_of(process)).resolve() != conf
     ]
     yield from judge_others(others, context.cluster.vips, context.cluster.virtual_router_id)
