@@ -77,7 +77,7 @@ def judge_heard(peers: tuple[Peer, ...], count: int) -> Iterator[Finding]:
             "peer-channel",
             Severity.WARNING,
             f"the agent of {peer.node} is not heard: {peer.problem}",
-            "docs/peers.md tells what each reason means; is TCP port 8406 open between the nodes?",
+            "docs/peers.md tells what each reason means; is the port of [peers] open between the nodes?",
         )
 
 

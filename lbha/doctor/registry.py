@@ -43,7 +43,11 @@ CHECKS: tuple[Check[Context], ...] = (
         engines.keepalived_version,
     ),
     Check("real-time", "a real-time priority that would kill keepalived", engines.real_time),
-    Check("running-configuration", "both daemons run, and run what lies here", running.running_configuration),
+    Check(
+        "running-configuration",
+        "haproxy, keepalived and nftables run what lies here",
+        running.running_configuration,
+    ),
     Check("other-keepalived", "a second keepalived on this host", running.other_keepalived),
     Check("old-workers", "haproxy workers of earlier configurations", engines.old_haproxy_workers),
     Check("track-script", "keepalived can run its track scripts, by its own rules", scripts.track_scripts),

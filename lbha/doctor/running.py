@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lbha import engine
+from lbha import engine, files, nftables
 from lbha.doctor.context import Context
 from lbha.doctor.model import Finding, NotChecked, Severity
 from lbha.doctor.processes import Process, processes
@@ -16,6 +16,8 @@ from lbha.engine import Engine
 from lbha.errors import EngineError
 from lbha.haproxy import Haproxy
 from lbha.keepalived import Keepalived
+from lbha.model import Rendered
+from lbha.nftables import Nftables
 
 _QUESTIONS = ("-v", "--version", "-t", "--config-test", "-h", "--help")
 
@@ -24,12 +26,24 @@ _ROUTER = re.compile(r"^\s*virtual_router_id\s+(\d+)", re.MULTILINE)
 
 
 def running_configuration(context: Context) -> Iterator[Finding]:
-    """Both daemons, by the digest of what they run."""
+    """Both daemons, and the kernel's rules, by the digest of what they run."""
     if os.geteuid() != 0:
         raise NotChecked("only root may ask the daemons; run it as root")
     paths = context.cluster.paths
     yield from _runs(Haproxy(paths), context.haproxy_cfg, paths.haproxy_cfg)
     yield from _runs(Keepalived(paths), context.keepalived_conf, paths.keepalived_conf)
+    rules = Rendered.targets(paths)[nftables.FILE]
+    laid = (files.read(rules) or b"").decode("utf-8", "replace")
+    loaded = Nftables(paths).running().digest
+    if loaded != engine.digest_in(laid):
+        yield Finding(
+            "running-configuration",
+            Severity.ERROR,
+            f"{rules} is not loaded (the kernel has {loaded or 'none of it'}): redirected services and the "
+            "VRRP filter do not work",
+            "lbha apply; nft flush ruleset, or a restart of nftables.service, takes lbha's table away with "
+            "the rest",
+        )
 
 
 def _runs(daemon: Engine, text: str, path: str) -> Iterator[Finding]:

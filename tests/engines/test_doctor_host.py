@@ -285,6 +285,18 @@ def test_what_runs_is_not_what_lies_here(host: Host) -> None:
         assert doctor(host, "running-configuration") == ["error", "error"]
 
 
+def test_rules_that_somebody_has_flushed(host: Host) -> None:
+    with edited(host.toml, "[paths]", "[failover]\nvrrp_filter = true\n[paths]"):
+        assert host.apply().returncode == 0
+        assert doctor(host, "running-configuration") == doctor(host, "firewall") == []
+        run(host, "nft", "flush", "ruleset")
+        assert doctor(host, "running-configuration") == ["error"]
+        assert host.apply().returncode == 0
+        assert doctor(host, "running-configuration") == []
+    assert host.apply().returncode == 0
+    host.settle()
+
+
 def test_another_keepalived_and_apply(host: Host) -> None:
     """The distribution's unit, on a file of its own: told, and apply is refused unless it is forced."""
     assert doctor(host, "other-keepalived") == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from statuses import report, status
 
 from lbha.config import parse
 from lbha.doctor import clients, kubernetes, systemd
@@ -16,6 +18,7 @@ from lbha.doctor.links import Interface
 from lbha.doctor.model import Outcome, Result
 from lbha.doctor.processes import processes
 from lbha.doctor.registry import CHECKS
+from lbha.facts import Peer
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -52,6 +55,16 @@ def check(name: str, context: Context) -> Outcome:
 def severities(outcome: Outcome) -> list[str]:
     assert outcome.result in (Result.GOOD, Result.FOUND), outcome
     return [str(each.severity) for each in outcome.findings]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected"), [(0.0, []), (-0.8, []), (5.0, ["warning"]), (-5.0, ["warning"])]
+)
+def test_the_clock_of_a_peer_by_its_report(context: Context, ahead: float, expected: list[str]) -> None:
+    now = time.time()
+    told = tuple(Peer(f"cp{n}", report(n, at=now + (ahead if n == 2 else 0.0)), now, None) for n in (2, 3))
+    context.__dict__["status"] = replace(status(), peers=told)
+    assert severities(check("clocks", context)) == expected
 
 
 def test_networkd(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
