@@ -259,6 +259,8 @@ def test_strict_reverse_path_on_two_ways(host: Host) -> None:
         ("ip protocol vrrp drop", "", ["error"]),
         ("ip saddr 10.99.7.2 ip protocol vrrp accept; meta l4proto 112 drop", "", []),
         ("ip saddr != 10.99.7.2 ip protocol vrrp drop", "", []),
+        ('iifname "cali*" ct state invalid drop', "", []),
+        ('iifname "eth*" ct state invalid drop', "", ["warning"]),
         ("tcp flags rst drop", "", []),
         ("", "tcp flags & (rst | syn) == rst drop", ["warning"]),
     ],

@@ -29,6 +29,7 @@ from lbha.doctor import (
     vrrp,
     watched,
 )
+from lbha.doctor.firewall_rules import iptables_rules
 from lbha.doctor.links import Address, Interface, Links
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.doctor.processes import Process
@@ -530,6 +531,9 @@ COMMIT
         ("-m state --state INVALID,NEW -j REJECT", "-j ACCEPT", [WARNING]),
         ("-m conntrack ! --ctstate INVALID -j DROP", "-j ACCEPT", []),
         ("-p vrrp -j DROP", "-j ACCEPT", [ERROR]),
+        ("-i cali+ -m conntrack --ctstate INVALID -j DROP", "-j ACCEPT", []),
+        ("-i eth+ -m conntrack --ctstate INVALID -j DROP", "-j ACCEPT", [WARNING]),
+        ("! -i lo -m conntrack --ctstate INVALID -j DROP", "-j ACCEPT", [WARNING]),
         ("-s 10.0.0.99/32 -p 112 -j DROP", "-j ACCEPT", []),
         ("-s 10.0.0.12/32 -p 112 -j DROP", "-j ACCEPT", [ERROR]),
         ("! -s 10.0.0.0/24 -p 112 -j DROP", "-j ACCEPT", []),
@@ -540,5 +544,5 @@ COMMIT
     ],
 )
 def test_iptables(rule: str, out: str, expected: list[Severity]) -> None:
-    rules = firewall.iptables_rules(IPTABLES.format(rule=rule, out=out), "iptables")
+    rules = iptables_rules(IPTABLES.format(rule=rule, out=out), "iptables").on_our_way("eth0")
     assert seen(firewall.judge_rules(rules, ["10.0.0.100"], ["10.0.0.12"])) == expected
