@@ -40,8 +40,8 @@ def _rulesets() -> list[Ruleset]:
 def judge_rules(
     rules: Iterable[tuple[str, Rule]], vips: Sequence[str], nodes: Sequence[str]
 ) -> Iterator[Finding]:
-    """Hook and rule, in the order in which they stand. Only what an earlier rule of the same chain accepts is let
-    through."""
+    """Hook and rule, in the order in which they stand. Only what an earlier rule of the same chain accepts is
+    let through."""
     let_through: set[tuple[str, str]] = set()
     hear_vrrp: set[str] = set()
     for hook, rule in rules:

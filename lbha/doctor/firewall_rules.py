@@ -32,8 +32,8 @@ _ADDRESS = re.compile(r"[0-9a-f:]*[.:][0-9a-f.:]+(?:/\d+)?")
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. `chain` is where it stands, `text` for people. `invalid`, `vrrp`, `reset`: what it looks for;
-    `drops`, `accepts`, `jump`: its verdict. `names`: the addresses that it is about; `narrowed`: it is about some
-    addresses only, those or all but those; `interfaces`: where it counts, patterns, none for everywhere."""
+    `drops`, `accepts`, `jump`: its verdict. `names`: the addresses that it is about; `narrowed`: it is about
+    some addresses only, those or all but those; `interfaces`: where it counts, patterns, none for everywhere."""
 
     chain: str
     text: str
