@@ -130,6 +130,27 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """Who is active: the host name in a component's lease in kube-system, empty when nobody has it. `renewed`
+    is of its clock; the lease counts for `duration` s after it."""
+
+    component: str
+    holder: str
+    renewed: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneFacts:
+    """The leases, as the apiserver of this node tells them; `problem` says why it does not. `service` is the
+    kube-apiserver service that was asked. For people alone: no decision rests on it."""
+
+    service: str = ""
+    leases: tuple[Lease, ...] = ()
+    problem: str | None = "not asked yet"
+
+
+@dataclass(frozen=True, slots=True)
 class PoolFacts:
     """A pool as discovery left it: see `lbha.model.Pool` for `age` and `error`."""
 
@@ -151,7 +172,8 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one agent tells the others. `config` is the sha256 of its lbha.toml without its files' places;
-    `stale`: it has the VIP, but the keepalived that put it there is down."""
+    `stale`: it has the VIP, but the keepalived that put it there is down; `components`: which of
+    kube-controller-manager and kube-scheduler answer on the node, None unknown."""
 
     node: str
     at: float
@@ -162,6 +184,7 @@ class Report:
     drained: bool
     vrrp: VrrpFacts
     stale: bool = False
+    components: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +263,4 @@ class Status:
     lag_ms: float
     clients: ClientFacts = ClientFacts()
     split: SplitFacts = SplitFacts()
+    control_plane: ControlPlaneFacts = ControlPlaneFacts()

@@ -14,6 +14,7 @@ import lbha
 from lbha import trackers
 from lbha.agent.api import Local, Remote
 from lbha.agent.carried import Carried, HeardConnections
+from lbha.agent.control_plane import ControlPlaneWatch
 from lbha.agent.draining import Draining
 from lbha.agent.etcd_watch import EtcdWatch
 from lbha.agent.events import Events
@@ -101,6 +102,7 @@ class Agent:
             for service in cluster.services
             if service.kind is Kind.ETCD
         ]
+        self.control_plane = ControlPlaneWatch(cluster, node, self._members)
         self.certificates = Certificates(cluster, node)
         self.carried = Carried(cluster)
         heard = HeardConnections()
@@ -120,7 +122,7 @@ class Agent:
         remote = Remote(self, self.cluster, self.node, self.certificates)
         self._notifier.ready(f"{self.node.name} of {self.cluster.name}")
         parts: list[_Part] = [self.haproxy, self.vip, self.vrrp, self.stale, *self.etcd, self.follower]
-        parts += [self.peers, self.split, self.reap, self.recovery, local, remote]
+        parts += [self.peers, self.split, self.reap, self.recovery, self.control_plane, local, remote]
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
@@ -209,6 +211,7 @@ class Agent:
             drained=self._draining.in_force is not None,
             vrrp=self.vrrp.facts,
             stale=self.stale.stale,
+            components=self.control_plane.components,
         )
 
     def status(self) -> Status:
@@ -231,6 +234,7 @@ class Agent:
             lag_ms=round(self.haproxy.lag.worst() * 1000, 1),
             clients=self.recovery.facts(),
             split=self.split.facts,
+            control_plane=self.control_plane.facts,
         )
 
     async def connections(self, since: str) -> bytes:

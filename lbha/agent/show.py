@@ -12,6 +12,7 @@ from lbha.agent.problems import problems
 from lbha.agent.words import ago, span
 from lbha.facts import EtcdFacts, Peer, PoolFacts, Report, Server, Status, Term
 from lbha.known import NOT_ASKED, holders, known
+from lbha.masters import ABSENT, ACTIVE, UNKNOWN, masters, remarks
 
 MANY = 20
 """A service with more servers than this shows only those that are not live."""
@@ -29,6 +30,8 @@ def status(found: Status, now: float) -> RenderableType:
     tables = [_nodes(found, now), _pools(found), _servers(found, now)]
     if found.etcd:
         tables.append(_etcd(found.etcd, now))
+    if masters(found, now):
+        tables.append(_masters(found, now))
     for table in tables:
         parts += [Text(), table]
     return Group(*parts, Text(), *_agent(found, now))
@@ -195,6 +198,15 @@ def _etcd(services: tuple[EtcdFacts, ...], now: float) -> Table:
     return table
 
 
+def _masters(found: Status, now: float) -> Table:
+    table = _table("masters", "node", "apiserver", "controller-manager", "scheduler")
+    styles = {ACTIVE: GOOD, ABSENT: WARN, UNKNOWN: DIM}
+    for each in masters(found, now):
+        words = (Text(word, styles.get(word, "")) for word in each.components)
+        table.add_row(Text(each.node), Text(each.apiserver), *words)
+    return table
+
+
 def _clients(found: Status) -> Text:
     """Whether idle clients are told when the VIP moves."""
     if found.peers_off:
@@ -219,6 +231,7 @@ def _agent(found: Status, now: float) -> list[Text]:
     if found.old_workers:
         each = ", ".join(f"{w.pid} ({span(w.age)}, {w.sessions} sessions)" for w in found.old_workers)
         lines.append(Text(f"old haproxy workers: {each}", WARN))
+    lines += [Text(each, DIM) for each in remarks(found, now)]
     lines.append(_clients(found))
     lines.append(
         Text(

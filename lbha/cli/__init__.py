@@ -29,6 +29,7 @@ COMMANDS = {
     "rollback": "Put an earlier configuration back.",
     "status": "This node and its peers: VIP, priorities, backends, discovery, etcd, what is wrong.",
     "undrain": "End a drain.",
+    "wiring": "What kubeadm, kubeconfigs, flannel and etcd must be told, and whether they were.",
 }
 """Command -> its line in --help, so that help imports none of them."""
 

@@ -54,7 +54,7 @@ class Kubernetes:
                 # Whoever answers at the address would learn the token.
                 raise DiscoveryError("token_file is not sent to a server that is not verified; set tls.ca")
             # Read each time: kubelet and controllers rotate tokens.
-            headers["Authorization"] = f"Bearer {await off_loop(lambda: _token(token_file))}"
+            headers["Authorization"] = f"Bearer {await off_loop(lambda: bearer(token_file))}"
         request = Request("GET", "/api/v1/namespaces/default/endpoints/kubernetes", context, headers=headers)
 
         async def read(body: bytes) -> tuple[Endpoint, ...]:
@@ -86,8 +86,8 @@ def _https_port(ports: list[_Port]) -> int:
     return named[0].port
 
 
-def _token(path: str) -> str:
-    """Raises DiscoveryError, which never shows what the file holds."""
+def bearer(path: str) -> str:
+    """The token in that file. Raises DiscoveryError, which never shows what the file holds."""
     try:
         token = read_file(path, _MAX_TOKEN).strip().decode("ascii")
     except OSError as error:

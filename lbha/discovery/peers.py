@@ -148,13 +148,13 @@ async def _ask(
                     raise DiscoveryError(f"an answer of more than {MAX_BYTES} bytes")
             status = response.status_code
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise DiscoveryError(_reason(error)) from None
+        raise DiscoveryError(reason(error)) from None
     if status != 200:
         raise DiscoveryError(f"HTTP {status} {one_line(body[:80].decode(errors='replace'))}")
     return await read(bytes(body))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The kernel's or OpenSSL's own words, which httpx hides under `All connection attempts failed`."""
     told = str(error) or type(error).__name__
     inner: BaseException | None = error

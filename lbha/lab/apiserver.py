@@ -2,8 +2,9 @@
 
 It behaves like the real one where a load balancer can tell: TLS with optional client certificates, `/readyz`,
 `/livez` and `/healthz` that fail while etcd cannot be read (2 s, as `--etcd-readycheck-timeout`), `/version`
-for everybody, and a watch of namespaces for those with a certificate. etcd is read over one kept connection;
-unlike the real client, which holds on to a silent connection, a read that fails drops it.
+for everybody, a watch of namespaces and the leases of kube-system for those with a certificate. etcd is read
+over one kept connection; unlike the real client, which holds on to a silent one, a read that fails drops it.
+With `--host NAME` it also plays that node's controller-manager and scheduler (`lbha.lab.leases`).
 
 `python -m lbha.lab.apiserver --address A --port 6443 --cert F --key F --ca F --etcd https://VIP:2379[,…]
 --etcd-cert F --etcd-key F --error-file F`. While the error file says `everything`, that answers 500; with
@@ -18,21 +19,14 @@ import asyncio
 import json
 import socket
 import ssl
-from base64 import b64encode
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from lbha.lab import http1
-
-ETCD_TIMEOUT = 2.0
-"""Seconds that one readiness read of etcd may take."""
-
-REUSE = 0.5
-"""Seconds for which its result answers further probes, so that many load balancers cost one read."""
+from lbha.lab import http1, leases
+from lbha.lab.etcd_gateway import Etcd
 
 EVERYTHING = "everything"
 READINESS = "/readyz"
@@ -41,13 +35,12 @@ READINESS = "/readyz"
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _WATCH = "/api/v1/namespaces"
 _REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-            500: "Internal Server Error"}  # fmt: skip
+            500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 _LONGEST_HEAD = 65536
 ACCEPTED = "stand-in: accepted {count} connections in the second from {at}"
 """Printed for each second (CLOCK_MONOTONIC) with more of them than checks make."""
 
 _MANY = 20
-_READ = json.dumps({"key": b64encode(b"/registry/health").decode()}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,83 +87,14 @@ def plain(request: Request, known: bool) -> Answer:
         return Answer(200, {"major": "1", "minor": "0", "gitVersion": "stand-in", "platform": "linux"})
     if not known:
         return _status(403, "Forbidden", f'forbidden: User "system:anonymous" cannot get path "{request.path}"')
-    return _status(404, "NotFound", "this is a stand-in: it knows /version, health and a watch of namespaces")
+    return _status(
+        404, "NotFound", "this is a stand-in: it knows /version, health, leases and a watch of namespaces"
+    )
 
 
 def _status(code: int, reason: str, message: str) -> Answer:
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
     return Answer(code, {**body, "message": message})
-
-
-class Etcd:
-    """Whether etcd can be read: one linearizable read at a time over one kept connection.
-
-    `urls` lists its endpoints with commas; the next one is tried when one fails.
-    """
-
-    def __init__(self, urls: str, tls: ssl.SSLContext) -> None:
-        parts = [urlsplit(url) for url in urls.split(",")]
-        self._endpoints = deque((part.hostname or "", part.port or 2379) for part in parts)
-        self._tls = tls
-        self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._lock = asyncio.Lock()
-        self._checked = -REUSE
-        self._problem: str | None = "not asked yet"
-
-    async def problem(self) -> str | None:
-        """None when etcd was readable within the last moment, else why not."""
-        clock = asyncio.get_running_loop().time
-        async with self._lock:
-            if clock() - self._checked >= REUSE:
-                before, self._problem = self._problem, await self._read()
-                self._checked = clock()
-                if before != self._problem:
-                    print(f"stand-in: etcd: {self._problem or 'readable'}", flush=True)
-            return self._problem
-
-    async def _read(self) -> str | None:
-        attempts = len(self._endpoints) + (self._link is not None)  # a kept connection may have died unnoticed
-        try:
-            async with asyncio.timeout(ETCD_TIMEOUT):
-                while True:
-                    attempts -= 1
-                    try:
-                        return await self._exchange()
-                    except (OSError, EOFError):
-                        self._drop()
-                        if not attempts:
-                            raise
-        except asyncio.CancelledError:
-            # The prober gave up, after 2 s as well: kept, a dead connection would be asked again for ever.
-            self._drop()
-            raise
-        except TimeoutError:
-            self._drop()
-            return f"no answer within {ETCD_TIMEOUT:g} s"
-        except (OSError, EOFError, ValueError) as error:
-            self._drop()
-            return str(error) or type(error).__name__
-
-    async def _exchange(self) -> str | None:
-        host, port = self._endpoints[0]
-        if self._link is None:
-            self._endpoints.rotate(-1)
-            self._link = await asyncio.open_connection(host, port, ssl=self._tls)
-        reader, writer = self._link
-        writer.write(http1.request("POST", "/v3/kv/range", host, _READ))
-        reply = await http1.read_reply(reader)
-        if not reply.reusable:
-            self._drop()
-        return (
-            None
-            if reply.status == 200
-            else f"status {reply.status}: {reply.body[:200].decode(errors='replace')}"
-        )
-
-    def _drop(self) -> None:
-        if self._link is not None:
-            self._link[1].transport.abort()
-            self._link = None
 
 
 class Accepts:
@@ -197,9 +121,15 @@ class Connection(asyncio.Protocol):
     """One client's connection: requests one after the other, the last of which may be a watch."""
 
     def __init__(
-        self, etcd: Etcd, address: str, broken: Callable[[str], bool], accepted: Callable[[], None]
+        self,
+        etcd: Etcd,
+        leases: Etcd,
+        address: str,
+        broken: Callable[[str], bool],
+        accepted: Callable[[], None],
     ) -> None:
-        self._etcd, self._address, self._broken, self._accepted = etcd, address, broken, accepted
+        self._etcd, self._leases, self._address = etcd, leases, address
+        self._broken, self._accepted = broken, accepted
         self._received = b""
         self._busy: asyncio.Task[None] | None = None
 
@@ -232,6 +162,8 @@ class Connection(asyncio.Protocol):
             self._send(request, _status(500, "InternalError", "this is a stand-in with an injected error"))
         elif request.path in _HEALTH:
             self._busy = asyncio.create_task(self._health(request))
+        elif known and request.path.startswith(leases.PATH) and request.method == "GET":
+            self._busy = asyncio.create_task(self._lease(request))
         elif known and request.path == _WATCH and request.query.get("watch", [""])[0] in ("true", "1"):
             self._busy = asyncio.create_task(self._watch(request))
         else:
@@ -239,6 +171,16 @@ class Connection(asyncio.Protocol):
 
     async def _health(self, request: Request) -> None:
         answer = health(request.path[1:], await self._etcd.problem())
+        self._busy = None
+        self._send(request, answer)
+
+    async def _lease(self, request: Request) -> None:
+        try:
+            found, _ = await leases.read(self._leases, request.path.removeprefix(leases.PATH))
+        except (OSError, EOFError, ValueError) as error:
+            answer = _status(503, "ServiceUnavailable", f"etcd: {error or type(error).__name__}")
+        else:
+            answer = Answer(200, found) if found else _status(404, "NotFound", "there is no such lease")
         self._busy = None
         self._send(request, answer)
 
@@ -299,18 +241,23 @@ def _broken(error_file: Path, path: str) -> bool:
 
 async def serve(args: argparse.Namespace) -> None:
     """Serve until killed."""
-    etcd = Etcd(args.etcd, http1.client_tls(args.ca, args.etcd_cert, args.etcd_key))
+    etcd_tls = http1.client_tls(args.ca, args.etcd_cert, args.etcd_key)
+    # A connection of its own for leases: readiness must not wait for them.
+    etcd, lease_store = Etcd(args.etcd, etcd_tls), Etcd(args.etcd, etcd_tls)
+    tls = server_tls(args.cert, args.key, args.ca)
     loop, accepts = asyncio.get_running_loop(), Accepts()
     family = socket.AF_INET6 if ":" in args.address else socket.AF_INET
     server = await loop.create_server(
-        lambda: Connection(etcd, args.address, partial(_broken, args.error_file), accepts.one),
+        lambda: Connection(etcd, lease_store, args.address, partial(_broken, args.error_file), accepts.one),
         args.address,
         args.port,
         family=family,
         backlog=1024,
-        ssl=server_tls(args.cert, args.key, args.ca),
+        ssl=tls,
     )
     print(f"stand-in for kube-apiserver on {args.address} port {args.port}, etcd {args.etcd}", flush=True)
+    if args.host:
+        await asyncio.gather(server.serve_forever(), leases.serve(lease_store, args.host, tls))
     await server.serve_forever()
 
 
@@ -319,6 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for kube-apiserver.")
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--host", help="whose controller-manager and scheduler it plays; nobody's without it")
     parser.add_argument("--etcd", required=True, help="https://HOST:PORT[,…]")
     for name in ("cert", "key", "ca", "etcd-cert", "etcd-key", "error-file"):
         parser.add_argument(f"--{name}", type=Path, required=True)

@@ -187,7 +187,7 @@ def _apiserver(spec: LabSpec, node: LabNode) -> list[str]:
     if spec.apiserver == STAND_IN:
         return [
             *(sys.executable, "-m", "lbha.lab.apiserver"),
-            *("--address", address, "--port", str(APISERVER_PORT)),
+            *("--address", address, "--port", str(APISERVER_PORT), "--host", node.name),
             *("--cert", cert, "--key", key, "--ca", ca),
             *("--etcd", etcd, "--etcd-cert", str(spec.client_cert), "--etcd-key", str(spec.client_key)),
             *("--error-file", str(error_file(node))),

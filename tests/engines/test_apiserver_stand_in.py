@@ -11,15 +11,20 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lbha.lab import http1, pki
+from lbha import config
+from lbha.agent import control_plane
+from lbha.lab import http1, leases, pki
 from lbha.lab.apiserver import EVERYTHING, READINESS
+from lbha.lab.etcd_gateway import Etcd
 from lbha.lab.spec import LabNode, LabSpec
+from lbha.model import Cluster, Endpoint, Node
 
 
 @dataclass
@@ -28,7 +33,21 @@ class Bench:
     etcd: subprocess.Popen[bytes]
     server: subprocess.Popen[bytes]
     port: int
+    etcd_url: str
     error_file: Path
+
+    def cluster(self, tls: str | None = None) -> Cluster:
+        """A cluster of this one apiserver."""
+        own = f'ca = "{self.spec.ca}", cert = "{self.spec.client_cert}", key = "{self.spec.client_key}"'
+        return config.parse(
+            '[cluster]\nname = "one"\nvip = "10.0.0.100"\n[nodes]\nn1 = "127.0.0.1"\n'
+            f'[services.api]\nkind = "kube-apiserver"\ntarget_port = {self.port}\n'
+            + (f"tls = {{ {own} }}\n" if tls is None else tls)
+        )
+
+    def members(self, service: str) -> list[Endpoint]:
+        assert service == "api"
+        return [Endpoint("127.0.0.1", self.port)]
 
     def known(self) -> ssl.SSLContext:
         return http1.client_tls(self.spec.ca, self.spec.client_cert, self.spec.client_key)
@@ -89,7 +108,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
          f"--etcd-cert={spec.client_cert}", f"--etcd-key={spec.client_key}", f"--error-file={error_file}"],
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    made = Bench(spec, etcd, server, port, error_file)
+    made = Bench(spec, etcd, server, port, etcd_url, error_file)
     try:
         made.until("/readyz", 200, 20)
         yield made
@@ -158,6 +177,90 @@ def test_haproxys_old_style_check_is_answered_and_closed(bench: Bench) -> None:
         while data := link.recv(4096):
             received += data
     assert received.startswith(b"HTTP/1.1 200 OK\r\n") and received.endswith(b"\r\n\r\nok")
+
+
+def test_a_lease_is_held_by_one_and_told_by_the_agents_watch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two candidates for each component, elected through real etcd; the agent's own watch reads who won."""
+    monkeypatch.setattr(leases, "RETRY", 0.2)
+    monkeypatch.setattr(leases, "DURATION", 1)
+    monkeypatch.setattr(control_plane, "INTERVAL", 0.1)
+    assert bench.get(f"{leases.PATH}kube-scheduler").status == 403, "not for strangers"
+    assert bench.get(f"{leases.PATH}kube-scheduler", known=True).status == 404, "nobody yet"
+
+    async def story() -> None:
+        tls = http1.client_tls(bench.spec.ca, bench.spec.client_cert, bench.spec.client_key)
+        etcd = Etcd(bench.etcd_url, tls)
+
+        def stand(host: str) -> asyncio.Task[None]:
+            both = (leases.Candidate(etcd, component, host).run() for component in leases.PORTS)
+            return asyncio.ensure_future(_together(*both))
+
+        watch = control_plane.ControlPlaneWatch(bench.cluster(), Node("n1", ("127.0.0.1",)), bench.members)
+        watching = asyncio.create_task(watch.run())
+        first = stand("cp1")
+        try:
+            await _until(lambda: _active(watch) == {"cp1"})
+            second = stand("cp2.example.com")
+            await asyncio.sleep(1)
+            assert _active(watch) == {"cp1"}, "a lease that is renewed is not taken"
+            first.cancel()
+            await _until(lambda: _active(watch) == {"cp2.example.com"})
+            second.cancel()
+        finally:
+            first.cancel()
+            watching.cancel()
+        assert watch.facts.problem is None
+        assert all(abs(time.time() - lease.renewed) < 5 for lease in watch.facts.leases)
+
+    asyncio.run(story())
+    lease = json.loads(bench.get(f"{leases.PATH}kube-scheduler", known=True).body)
+    assert lease["spec"]["leaseTransitions"] == 1 and "lbha.lab/stand-in" in lease["metadata"]["annotations"]
+
+
+def test_without_a_right_or_an_answer_nobody_knows_who_is_active(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_plane, "INTERVAL", 0.1)
+
+    async def problem(cluster: Cluster, at: Bench = bench) -> str:
+        watch = control_plane.ControlPlaneWatch(cluster, Node("n1", ("127.0.0.1",)), at.members)
+        watching = asyncio.create_task(watch.run())
+        try:
+            await _until(lambda: watch.facts.problem not in (None, "not asked yet"))
+            return watch.facts.problem or ""
+        finally:
+            watching.cancel()
+
+    assert "no credentials; set services.api.tls.cert" in asyncio.run(problem(bench.cluster(tls="")))
+    bench.error_file.write_text(EVERYTHING)
+    try:
+        assert "HTTP 500" in asyncio.run(problem(bench.cluster()))
+    finally:
+        bench.error_file.unlink()
+    os.kill(bench.server.pid, signal.SIGSTOP)
+    try:
+        assert "no answer in 1 s" in asyncio.run(problem(bench.cluster()))
+    finally:
+        os.kill(bench.server.pid, signal.SIGCONT)
+    elsewhere = replace(bench, port=_free_port())
+    assert "Connection refused" in asyncio.run(problem(elsewhere.cluster(), elsewhere))
+
+
+def _active(watch: control_plane.ControlPlaneWatch) -> set[str]:
+    return {lease.holder for lease in watch.facts.leases}
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    await asyncio.gather(*work)
+
+
+async def _until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
 
 
 def test_a_watch_speaks_once_and_ends_at_once_with_the_server(bench: Bench) -> None:

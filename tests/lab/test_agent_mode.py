@@ -12,10 +12,13 @@ import pytest
 import tomli_w
 from lab_tools import endpoints, eventually, holder, moved_from, other, unit
 
+from lbha.agent.client import ask
+from lbha.facts import Status
 from lbha.lab import lab
 from lbha.lab.control import UnitState
 from lbha.lab.spec import LabNode, LabSpec
 from lbha.lab.units import CONFIG, run_directory
+from lbha.masters import masters
 from lbha.trackers import BEAT, SCORE
 
 
@@ -127,6 +130,36 @@ def test_a_node_that_was_just_booted_does_not_take_over(spec: LabSpec) -> None:
     assert (run_directory(first) / SCORE).read_text().strip() == "0"
     lab.inject(spec, "haproxy-kill", taker.name)
     eventually("not the booted one takes over", lambda: lab.holders(spec) == (rest.name,), 2)
+
+
+def test_status_shows_which_controller_manager_is_active_and_which_takes_over(spec: LabSpec) -> None:
+    before = holder(spec)
+
+    def words(node: LabNode) -> dict[str, tuple[str, ...]]:
+        found = ask(run_directory(node), "GET", "/status", type=Status)
+        return {each.node: each.components for each in masters(found, time.time())}
+
+    def managers(node: LabNode) -> dict[str, str]:
+        return {name: components[0] for name, components in words(node).items()}
+
+    def settled(node: LabNode) -> bool:
+        columns = list(zip(*words(node).values(), strict=True))
+        return [sorted(column) for column in columns] == [["active", "standby", "standby"]] * 2
+
+    for node in spec.nodes:
+        eventually(
+            f"{node.name} knows one of each active and two standing by", lambda node=node: settled(node), 40
+        )
+    (active,) = (name for name, word in managers(before).items() if word == "active")
+    watcher = other(spec, spec.node(active))
+    lab.inject(spec, "apiserver-kill", active)  # Its controller-manager and scheduler die with it.
+    eventually(
+        "another takes over, and the dead one is seen",
+        lambda: sorted(managers(watcher).values()) == ["active", "not running", "standby"],
+        40,
+    )
+    assert managers(watcher)[active] == "not running"
+    assert holder(spec) == before, "the VIP has nothing to do with it"
 
 
 def move_to(spec: LabSpec, node: LabNode) -> None:
