@@ -1,92 +1,39 @@
-"""This node's own clients of the apiserver: do they go through the VIP."""
+"""This node's clients of the apiserver and of etcd: do they go through the VIP. `lbha wiring` judges them."""
 
 from __future__ import annotations
 
-import re
-import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from lbha.doctor.context import Context
-from lbha.doctor.model import DoesNotApply, Finding, Severity
-from lbha.doctor.processes import processes
-from lbha.model import Cluster, Kind
+from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
+from lbha.wiring import verdict
+from lbha.wiring.gather import Node, resolve
+from lbha.wiring.verdict import Here, Way
 
-DIRECTORY = Path("/etc/kubernetes")
-"""Where kubeadm puts the kubeconfigs."""
-
-FILES = ("kubelet.conf", "controller-manager.conf", "scheduler.conf", "admin.conf", "super-admin.conf")
-PROGRAMS = ("kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler", "flanneld")
-LOCAL_ON_PURPOSE = ("controller-manager", "scheduler")
-
-_SERVER = re.compile(r"^\s*(?:-\s*)?server:\s*[\"']?([^\s\"']+)", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Where one client's configuration sends it."""
-
-    where: str
-    server: str
+ROOT = Path("/")
 
 
 def clients(context: Context) -> Iterator[Finding]:
-    """The kubeconfigs of kubeadm, and those that programs here were started with."""
-    paths = {DIRECTORY / name for name in FILES}
-    for process in processes(PROGRAMS):
-        if named := process.option("kubeconfig"):
-            paths.add(Path(f"/proc/{process.pid}/root{named}") if process.pid else Path(named))
-    found = [client for path in sorted(paths, key=str) for client in _read(path)]
-    if not found:
-        raise DoesNotApply(f"no kubeconfig in {DIRECTORY}, and no client of the apiserver runs here")
-    yield from judge_clients(found, context.cluster, _addresses)
+    """Kubeconfigs, manifests and programs, as `lbha wiring --check` finds them."""
+    own = frozenset(each.address for each in context.links.addresses) - set(context.cluster.vips)
+    found = Node(ROOT, processes=True).look()
+    yield from judge_clients(verdict.judge(context.cluster, found, Here(own, resolve)))
 
 
-def _read(path: Path) -> list[Client]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return [Client(str(path), server) for server in dict.fromkeys(_SERVER.findall(text))]
-
-
-def judge_clients(
-    found: list[Client], cluster: Cluster, addresses: Callable[[str], frozenset[str]]
-) -> Iterator[Finding]:
-    """`addresses(name)`: where a host name leads, empty when nowhere."""
-    ports = {each.port for each in cluster.services if each.kind is Kind.KUBE_APISERVER}
-    if not ports:
-        raise DoesNotApply("no service of kind kube-apiserver")
-    for client in found:
-        parts = urlsplit(client.server)
-        host, port = parts.hostname or "", parts.port or 443
-        if port in ports and (host in cluster.vips or addresses(host) & set(cluster.vips)):
-            continue
-        local = any(word in Path(client.where).name for word in LOCAL_ON_PURPOSE)
-        vip = f"[{cluster.vips[0]}]" if ":" in cluster.vips[0] else cluster.vips[0]
-        better = f"https://{vip}:{min(ports)}"
-        if local:
+def judge_clients(found: Sequence[verdict.Finding]) -> Iterator[Finding]:
+    """What `lbha wiring` says of each; certificates are looked at where they are shown."""
+    told = [each for each in found if each.way is not Way.ABSENT and "certificate" not in each.client]
+    unreadable = [each for each in told if each.client == "unreadable"]
+    if not told:
+        raise DoesNotApply("no client of the apiserver or of etcd is set up on this node")
+    for each in told:
+        if each.wrong and each not in unreadable:
             yield Finding(
                 "clients",
-                Severity.HINT,
-                f"{client.where} has server: {client.server}, past the VIP: it stops with this one apiserver. "
-                "kubeadm means it so: another node's takes over by its lease",
-                f"server: {better}, where it should survive its apiserver",
+                Severity.WARNING if each.way is Way.PAST else Severity.ERROR,
+                f"{each.client} ({', '.join(each.sources)}): {each.text}",
+                "lbha wiring shows what to write instead; lbha wiring --check",
             )
-        else:
-            yield Finding(
-                "clients",
-                Severity.WARNING,
-                f"{client.where} has server: {client.server}, past the VIP: when that apiserver dies, so does "
-                "it",
-                f"server: {better}, then restart it (kubeadm: controlPlaneEndpoint)",
-            )
-
-
-def _addresses(name: str) -> frozenset[str]:
-    try:
-        return frozenset(str(info[4][0]) for info in socket.getaddrinfo(name, None))
-    except OSError:
-        return frozenset()
+    if unreadable:
+        raise NotChecked("; ".join(each.text for each in unreadable))

@@ -33,7 +33,7 @@ _ADDRESS = re.compile(r"[0-9a-f:]*[.:][0-9a-f.:]+(?:/\d+)?")
 class Rule:
     """One rule. `chain` is where it stands, `text` for people. `invalid`, `vrrp`, `reset`: what it looks for;
     `drops`, `accepts`, `jump`: its verdict. `names`: the addresses that it is about; `narrowed`: it is about
-    some addresses only, those or all but those; `interfaces`: where it counts, patterns, none for everywhere."""
+    some addresses only, those or all but those; `interfaces`: patterns of where it counts, none: everywhere."""
 
     chain: str
     text: str

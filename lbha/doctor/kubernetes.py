@@ -8,9 +8,10 @@ from pathlib import Path
 
 from lbha.doctor.context import Context
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
-from lbha.doctor.processes import processes
 from lbha.doctor.served import Served
 from lbha.model import CheckTimes, Cluster, Kind
+from lbha.wiring.found import Command, Unreadable, commands_of_manifest
+from lbha.wiring.gather import running
 
 MANIFEST = Path("/etc/kubernetes/manifests/kube-apiserver.yaml")
 
@@ -25,7 +26,6 @@ _REFUSED = (
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_FLAG = re.compile(r"--shutdown-delay-duration=(\S+?)[\"']?\s*$", re.MULTILINE)
 
 
 def readyz(context: Context) -> Iterator[Finding]:
@@ -89,16 +89,22 @@ def shutdown_delay(context: Context) -> Iterator[Finding]:
     services = [each for each in context.cluster.services if each.kind is Kind.KUBE_APISERVER]
     if not services:
         raise DoesNotApply("no service of kind kube-apiserver")
-    running = processes({"kube-apiserver"})
-    if running:
-        where, value = f"kube-apiserver (pid {running[0].pid})", running[0].option("shutdown-delay-duration")
-    elif MANIFEST.exists():
-        found = _FLAG.findall(MANIFEST.read_text(encoding="utf-8", errors="replace"))
-        where, value = str(MANIFEST), found[-1] if found else None
-    else:
+    started = [each for each, _ in running() if each.program == "kube-apiserver"] or _of_manifest()
+    if not started:
         raise DoesNotApply(f"no kube-apiserver runs on this node, and there is no {MANIFEST}")
+    where, value = started[0].source, started[0].flags.get("shutdown-delay-duration")
     for service in services:
         yield from judge_delay(where, value, service.check)
+
+
+def _of_manifest() -> list[Command]:
+    try:
+        text = MANIFEST.read_text(encoding="utf-8", errors="replace")
+        return commands_of_manifest(text, str(MANIFEST))
+    except FileNotFoundError:
+        return []
+    except Unreadable as error:
+        raise NotChecked(f"{MANIFEST}: {error}") from None
 
 
 def judge_delay(where: str, value: str | None, check: CheckTimes) -> Iterator[Finding]:
@@ -109,16 +115,17 @@ def judge_delay(where: str, value: str | None, check: CheckTimes) -> Iterator[Fi
         yield Finding(
             "shutdown-delay",
             Severity.HINT,
-            f"{where} has no --shutdown-delay-duration: at a restart it stops to listen at once, before "
-            f"haproxy can notice ({needed:.1f} s); new connections go to others, requests under way are cut",
+            f"kube-apiserver ({where}) has no --shutdown-delay-duration: at a restart it stops to listen at "
+            f"once, before haproxy can notice ({needed:.1f} s); new connections go to others, requests under "
+            "way are cut",
             f"--shutdown-delay-duration={max(5, round(3 * needed))}s",
         )
     elif delay < needed:
         yield Finding(
             "shutdown-delay",
             Severity.WARNING,
-            f"{where} has --shutdown-delay-duration={value}, and haproxy notices a failing /readyz after up to "
-            f"{needed:.1f} s: until then clients are sent to one that no longer listens",
+            f"kube-apiserver ({where}) has --shutdown-delay-duration={value}, and haproxy notices a failing "
+            f"/readyz after up to {needed:.1f} s: until then clients are sent to one that no longer listens",
             f"--shutdown-delay-duration={max(5, round(3 * needed))}s, or a shorter check.interval, check.fall",
         )
 

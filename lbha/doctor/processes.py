@@ -18,16 +18,6 @@ class Process:
     name: str
     argv: tuple[str, ...]
 
-    def option(self, name: str) -> str | None:
-        """The value of `--name=VALUE` or `--name VALUE`; the last one counts, as with Go's flags."""
-        found = None
-        for place, word in enumerate(self.argv):
-            if word.startswith(f"--{name}="):
-                found = word.partition("=")[2]
-            elif word == f"--{name}" and place + 1 < len(self.argv):
-                found = self.argv[place + 1]
-        return found
-
 
 def processes(names: Collection[str], proc: Path = Path("/proc")) -> tuple[Process, ...]:
     """Those of these names (as in /proc/PID/comm) here, by pid; of other network namespaces none.

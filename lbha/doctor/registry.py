@@ -88,7 +88,7 @@ CHECKS: tuple[Check[Context], ...] = (
     Check("etcd-health", "the etcd members let haproxy's check in", kubernetes.etcd_health),
     Check("shutdown-delay", "--shutdown-delay-duration against haproxy's check", kubernetes.shutdown_delay),
     Check("detection", "haproxy's detection against VRRP's", kubernetes.detection),
-    Check("clients", "this node's kubeconfigs go through the VIP", clients.clients),
+    Check("clients", "this node's clients of apiserver and etcd go through the VIP", clients.clients),
     Check(
         "file-modes", "who may change what root acts upon, read keys, or command haproxy", files_here.file_modes
     ),

@@ -37,6 +37,8 @@ from lbha.doctor.served import Served, answer_of
 from lbha.facts import Peer
 from lbha.model import CheckTimes, Cluster, Endpoint, Kind
 from lbha.vrrp import Advert
+from lbha.wiring import verdict
+from lbha.wiring.verdict import Way
 
 FATAL, ERROR, WARNING, HINT = Severity
 
@@ -405,16 +407,19 @@ def test_a_slow_haproxy(cluster: Cluster) -> None:
     assert seen(kubernetes.judge_detection(slow)) == [WARNING]
 
 
-def test_clients_past_the_vip(cluster: Cluster) -> None:
-    def judged(server: str, where: str = "/etc/kubernetes/kubelet.conf") -> list[Severity]:
-        names = {"api.example": frozenset({"10.0.0.100"}), "cp1": frozenset({"10.0.0.11"})}
-        found = [clients.Client(where, server)]
-        return seen(clients.judge_clients(found, cluster, lambda name: names.get(name, frozenset())))
+def test_clients_past_the_vip() -> None:
+    def judged(*found: verdict.Finding) -> list[Severity]:
+        return seen(clients.judge_clients(found))
 
-    assert judged("https://10.0.0.100:6443") == judged("https://api.example:6443") == []
-    assert judged("https://10.0.0.11:6443") == judged("https://cp1:6443") == [WARNING]
-    assert judged("https://10.0.0.100:8443") == judged("https://nowhere:6443") == [WARNING]
-    assert judged("https://10.0.0.11:6443", "/etc/kubernetes/scheduler.conf") == [HINT]
+    def kubelet(way: Way) -> verdict.Finding:
+        return verdict.Finding(way, "kubelet", "https://10.0.0.11:6443: past the VIP", ("kubelet.conf",))
+
+    assert judged(kubelet(Way.VIP)) == judged(kubelet(Way.OWN)) == []
+    assert judged(kubelet(Way.PAST), kubelet(Way.BAD)) == [WARNING, ERROR]
+    with pytest.raises(DoesNotApply):
+        judged(kubelet(Way.ABSENT), verdict.Finding(Way.BAD, "etcd certificate", "does not name the VIP"))
+    with pytest.raises(NotChecked, match=r"admin\.conf"):
+        judged(kubelet(Way.VIP), verdict.Finding(Way.BAD, "unreadable", "admin.conf: permission denied"))
 
 
 # kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from lbha.config import parse
 from lbha.doctor import clients, kubernetes, systemd
 from lbha.doctor.context import Context
 from lbha.doctor.examine import make_one
-from lbha.doctor.links import Interface
+from lbha.doctor.links import Address, Interface, Links
 from lbha.doctor.model import Outcome, Result
-from lbha.doctor.processes import processes
 from lbha.doctor.registry import CHECKS
 from lbha.facts import Peer
+from lbha.wiring.gather import running
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -28,6 +29,12 @@ clusters:
     certificate-authority-data: AAAA
     server: https://{server}:6443
   name: kubernetes
+contexts:
+- context:
+    cluster: kubernetes
+    user: someone
+  name: it
+current-context: it
 """
 
 MANIFEST = """\
@@ -92,14 +99,17 @@ def test_network_manager(context: Context, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_kubeconfigs(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(clients, "ROOT", tmp_path)
+    context.__dict__["links"] = Links((), (Address("eth0", "10.0.0.11", 24),))
     assert check("clients", context).result is Result.DOES_NOT_APPLY
-    (tmp_path / "kubelet.conf").write_text(KUBECONFIG.format(server="10.0.0.11"))
-    (tmp_path / "scheduler.conf").write_text(KUBECONFIG.format(server="10.0.0.11"))
-    assert severities(check("clients", context)) == ["warning", "hint"]
-    for name in ("kubelet.conf", "scheduler.conf"):
-        (tmp_path / name).write_text(KUBECONFIG.format(server="10.0.0.100"))
+    directory = tmp_path / "etc" / "kubernetes"
+    directory.mkdir(parents=True)
+    (directory / "admin.conf").write_text(KUBECONFIG.format(server="10.0.0.12"))
+    assert severities(check("clients", context)) == ["warning"]
+    (directory / "admin.conf").write_text(KUBECONFIG.format(server="10.0.0.100"))
     assert severities(check("clients", context)) == []
+    (directory / "kubelet.conf").write_text("nonsense: [")
+    assert check("clients", context).result is Result.NOT_CHECKED
 
 
 def test_the_manifest_of_an_apiserver(
@@ -117,16 +127,12 @@ def test_the_manifest_of_an_apiserver(
         assert severities(check("shutdown-delay", context)) == expected, flag
 
 
-def test_an_apiserver_that_runs(context: Context, tmp_path: Path) -> None:
-    """By its command line; a script stands in for it."""
-    program = tmp_path / "kube-apiserver"
-    program.write_text("#!/bin/sh\nread line\n")
-    program.chmod(0o755)
-    argv = [str(program), "--shutdown-delay-duration", "300ms"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+def test_an_apiserver_that_runs(context: Context) -> None:
+    """By its command line; a Python of that name stands in for it."""
+    argv = ["kube-apiserver", "-c", "input()", "--shutdown-delay-duration=300ms"]
+    with subprocess.Popen(argv, executable=sys.executable, stdin=subprocess.PIPE) as process:
         end = time.monotonic() + 5
-        while process.pid not in [each.pid for each in processes({"kube-apiserver"})]:
+        while not any(each.source == f"process {process.pid}" for each, _ in running()):
             assert time.monotonic() < end
         assert severities(check("shutdown-delay", context)) == ["warning"]
         process.communicate(b"\n")
-    assert process.pid not in [each.pid for each in processes({"kube-apiserver"})]
