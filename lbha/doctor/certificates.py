@@ -13,12 +13,19 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from lbha.doctor.context import Context
+from lbha.doctor.fold import folded
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.doctor.served import Served
 from lbha.model import Cluster, Kind
+from lbha.wiring.gather import resolve
+from lbha.wiring.verdict import Resolve
 
 SOON, VERY_SOON = timedelta(days=30), timedelta(days=7)
 """A certificate with less than this left: a warning, an error."""
+
+
+_NEVER_THE_VIP = ("kubernetes", "localhost")
+"""Names in an apiserver's certificate that lead to the `kubernetes` service, or home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +103,17 @@ def certificate_expiry(context: Context) -> Iterator[Finding]:
 
 def judge_expiry(certificates: Iterable[Certificate], now: datetime) -> Iterator[Finding]:
     """By what is left of each."""
-    for each in certificates:
-        left = each.ends - now
-        if left > SOON:
-            continue
-        verb = "expired" if left <= timedelta() else "expires"
-        days = f" ({left.days} days left)" if left > timedelta() else ""
+    return folded((each.where, finding) for each in certificates for finding in _expiry(each, now))
+
+
+def _expiry(each: Certificate, now: datetime) -> Iterator[Finding]:
+    left = each.ends - now
+    if left <= SOON:
+        days = f"expires on {each.ends:%Y-%m-%d} ({left.days} days left)"
         yield Finding(
             "certificate-expiry",
             Severity.ERROR if left <= VERY_SOON else Severity.WARNING,
-            f"{each.where} {verb} on {each.ends:%Y-%m-%d}{days}",
+            f"the certificate {days if left > timedelta() else f'expired on {each.ends:%Y-%m-%d}'}",
             "renew it: kubeadm certs renew all; lbha pki init --renew NODE; or your own authority",
         )
 
@@ -115,22 +123,27 @@ def certificate_names(context: Context) -> Iterator[Finding]:
     shown = shown_certificates(context.served)
     if not shown:
         raise _nobody(context.served)
-    yield from judge_names(shown, context.cluster.vips)
+    yield from judge_names(shown, context.cluster.vips, resolve)
 
 
-def judge_names(shown: Iterable[Certificate], vips: Sequence[str]) -> Iterator[Finding]:
-    """`shown`: what the backends show."""
-    for each in shown:
-        addresses = {str(ip_address(name)) for name in each.names if _is_address(name)}
-        missing = [vip for vip in vips if vip not in addresses]
-        if missing:
-            yield Finding(
-                "certificate-names",
-                Severity.ERROR,
-                f"{each.where} does not name {', '.join(missing)}: clients that reach it there refuse it",
-                f"issue it anew with IP SAN {', '.join(missing)} (kubeadm: certSANs, then remove "
-                "apiserver.crt and apiserver.key and run kubeadm init phase certs apiserver)",
-            )
+def judge_names(shown: Iterable[Certificate], vips: Sequence[str], resolve: Resolve) -> Iterator[Finding]:
+    """`shown`: what the backends show. A host name that leads to the VIP does as well: clients use it then."""
+    return folded((each.where, finding) for each in shown for finding in _names(each, vips, resolve))
+
+
+def _names(each: Certificate, vips: Sequence[str], resolve: Resolve) -> Iterator[Finding]:
+    addresses = {str(ip_address(name)) for name in each.names if _is_address(name)}
+    missing = [vip for vip in vips if vip not in addresses]
+    hosts = [name for name in each.names if not _is_address(name) and not name.startswith(_NEVER_THE_VIP)]
+    if missing and not any(set(missing) <= set(resolve(host)) for host in hosts):
+        yield Finding(
+            "certificate-names",
+            Severity.ERROR,
+            f"the certificate does not name {', '.join(missing)}, nor a host name that leads there: clients "
+            "that come by the VIP refuse it",
+            f"issue it anew with IP SAN {', '.join(missing)} (kubeadm's apiserver: certSANs, then remove "
+            "apiserver.crt and apiserver.key and run kubeadm init phase certs apiserver)",
+        )
 
 
 def certificate_usage(context: Context) -> Iterator[Finding]:
@@ -141,11 +154,7 @@ def certificate_usage(context: Context) -> Iterator[Finding]:
         if key_path and key.startswith("[services.")
         for found in _read(key, path)[:1]
     ]
-    gateways = [
-        parse(f"the certificate of etcd at {each.endpoint}", x509.load_der_x509_certificate(each.certificate))
-        for each in context.served
-        if each.kind is Kind.ETCD and each.certificate
-    ]
+    gateways = shown_certificates(each for each in context.served if each.kind is Kind.ETCD)
     if not clients and not gateways:
         raise DoesNotApply("no client certificate and no etcd over TLS")
     yield from judge_usage(clients, gateways)
@@ -153,26 +162,23 @@ def certificate_usage(context: Context) -> Iterator[Finding]:
 
 def judge_usage(clients: Iterable[Certificate], gateways: Iterable[Certificate]) -> Iterator[Finding]:
     """`clients`: of lbha.toml; `gateways`: what etcd members show."""
-    for each in clients:
-        if not each.client:
-            yield Finding(
-                "certificate-usage",
-                Severity.ERROR,
-                f"{each.where} may not be used by a client (extendedKeyUsage without clientAuth): the checked "
-                "servers refuse it, and haproxy takes all of them for down",
-                "name a certificate with clientAuth: kubeadm has apiserver-etcd-client.crt and "
-                "apiserver-kubelet-client.crt",
-            )
-    for each in gateways:
-        if not each.client:
-            yield Finding(
-                "certificate-usage",
-                Severity.WARNING,
-                f"{each.where} has no clientAuth usage: its JSON gateway, which asks the member with it, "
-                "answers "
-                '503, so neither the quorum nor backends = "etcd-members" can be seen there',
-                "issue it anew with serverAuth and clientAuth, as kubeadm does",
-            )
+    client = Finding(
+        "certificate-usage",
+        Severity.ERROR,
+        "may not be used by a client (extendedKeyUsage without clientAuth): the checked servers refuse it, "
+        "and haproxy takes all of them for down",
+        "name a certificate with clientAuth: kubeadm has apiserver-etcd-client.crt and "
+        "apiserver-kubelet-client.crt",
+    )
+    gateway = Finding(
+        "certificate-usage",
+        Severity.WARNING,
+        "the certificate has no clientAuth usage: etcd's JSON gateway, which asks the member with it, answers "
+        "503, so neither the quorum nor a member list can be seen there",
+        "issue it anew with serverAuth and clientAuth, as kubeadm does",
+    )
+    yield from folded((each.where, client) for each in clients if not each.client)
+    yield from folded((each.where, gateway) for each in gateways if not each.client)
 
 
 def certificate_authority(context: Context) -> Iterator[Finding]:
@@ -183,24 +189,26 @@ def certificate_authority(context: Context) -> Iterator[Finding]:
         raise DoesNotApply("no service has tls.ca: the checks verify nothing")
     if all(each.certificate is None for each in looked_at):
         raise _nobody(looked_at)
-    for each in looked_at:
-        if each.distrusted:
-            yield Finding(
+    yield from folded(
+        (
+            f"{each.service} at {each.endpoint}",
+            Finding(
                 "certificate-authority",
                 Severity.ERROR,
-                f"[services.{each.service}.tls] ca does not vouch for {each.endpoint}: {each.distrusted}; "
-                "haproxy takes it for down",
-                f"name the authority that issued it: openssl s_client -connect {each.endpoint} -showcerts",
-            )
+                f"[services.{each.service}.tls] ca does not vouch for it: {each.distrusted}; haproxy takes it "
+                "for down",
+                "name the authority that issued it: openssl s_client -connect ADDRESS:PORT -showcerts",
+            ),
+        )
+        for each in looked_at
+        if each.distrusted
+    )
 
 
 def shown_certificates(served: Iterable[Served]) -> list[Certificate]:
     """What the backends show."""
     return [
-        parse(
-            f"the certificate of {each.service} at {each.endpoint}",
-            x509.load_der_x509_certificate(each.certificate),
-        )
+        parse(f"{each.service} at {each.endpoint}", x509.load_der_x509_certificate(each.certificate))
         for each in served
         if each.certificate
     ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lbha.doctor.context import Context
+from lbha.doctor.fold import folded
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.doctor.served import Served
 from lbha.model import CheckTimes, Cluster, Kind
@@ -47,35 +48,38 @@ def _let_in(context: Context, kind: Kind) -> Iterator[Finding]:
         raise NotChecked(f"none answers; {asked[0].endpoint}: {asked[0].problem}")
 
 
-def judge_answers(asked: Sequence[Served]) -> Iterator[Finding]:
+def judge_answers(asked: Iterable[Served]) -> Iterator[Finding]:
     """Only refusals of who asks: that a server is sick is `lbha status`' matter."""
-    for each in asked:
-        name = "readyz" if each.kind is Kind.KUBE_APISERVER else "etcd-health"
-        tls = f"[services.{each.service}] tls = {{ ca, cert, key }}"
-        if each.status in (401, 403):
-            yield Finding(
-                name,
-                Severity.ERROR,
-                f"{each.endpoint} answers {each.status} to haproxy's check: it lets no anonymous client ask, "
-                "and haproxy takes it for down",
-                f"a client certificate that may: {tls}; or --anonymous-auth=true with the ClusterRole "
-                "system:public-info-viewer, Kubernetes' defaults",
-            )
-        elif each.kind is Kind.ETCD and _wants_tls(each):
-            yield Finding(
-                name,
-                Severity.ERROR,
-                f"{each.endpoint} speaks no plain HTTP: {each.problem or each.said}; haproxy takes it for down",
-                tls,
-            )
-        elif each.problem and each.anonymous and any(word in each.problem for word in _REFUSED):
-            yield Finding(
-                name,
-                Severity.ERROR,
-                f"{each.endpoint} ends a TLS connection without a client certificate ({each.problem}), and "
-                "haproxy has none to show: it takes it for down",
-                f"{tls}, signed by the authority that the server trusts (--trusted-ca-file, --client-ca-file)",
-            )
+    return folded((str(each.endpoint), finding) for each in asked for finding in _refusal(each))
+
+
+def _refusal(each: Served) -> Iterator[Finding]:
+    name = "readyz" if each.kind is Kind.KUBE_APISERVER else "etcd-health"
+    tls = f"[services.{each.service}] tls = {{ ca, cert, key }}"
+    if each.status in (401, 403):
+        yield Finding(
+            name,
+            Severity.ERROR,
+            f"answers {each.status} to haproxy's check: it lets no anonymous client ask, and haproxy takes it "
+            "for down",
+            f"a client certificate that may: {tls}; or --anonymous-auth=true with the ClusterRole "
+            "system:public-info-viewer, Kubernetes' defaults",
+        )
+    elif each.kind is Kind.ETCD and _wants_tls(each):
+        yield Finding(
+            name,
+            Severity.ERROR,
+            f"speaks no plain HTTP ({each.problem or each.said}): haproxy takes it for down",
+            tls,
+        )
+    elif each.problem and each.anonymous and any(word in each.problem for word in _REFUSED):
+        yield Finding(
+            name,
+            Severity.ERROR,
+            "ends a TLS connection without a client certificate, and haproxy has none to show: it takes it "
+            "for down",
+            f"{tls}, signed by the authority that the server trusts (--trusted-ca-file, --client-ca-file)",
+        )
 
 
 def _wants_tls(each: Served) -> bool:

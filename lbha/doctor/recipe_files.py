@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from lbha.doctor.fold import folded
 from lbha.doctor.haproxy_conf import HaproxyCfg, Proxy
 from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked
@@ -45,9 +46,6 @@ class Recipe:
             raise DoesNotApply("no haproxy.cfg was given")
         return self.haproxys
 
-
-MANY = 4
-"""Places that are told by name."""
 
 _T = TypeVar("_T")
 Judge: TypeAlias = Callable[[_T], Iterable[Finding]]
@@ -89,15 +87,9 @@ def each_haproxy(judge: Judge[HaproxyCfg]) -> Run:
 
 
 def _each(places: Callable[[Recipe], Iterable[tuple[str, _T]]], judge: Judge[_T]) -> Run:
-    """What is found alike in several places is told once: nodes' files are mostly the same."""
+    """Nodes' files are mostly the same: what is found alike is told once."""
 
     def run(recipe: Recipe) -> Iterator[Finding]:
-        found: dict[Finding, list[str]] = {}
-        for place, subject in places(recipe):
-            for finding in judge(subject):
-                found.setdefault(finding, []).append(place)
-        for finding, where in found.items():
-            told = ", ".join(where[:MANY]) + (f" and {len(where) - MANY} more" if len(where) > MANY else "")
-            yield replace(finding, evidence=f"{told}: {finding.evidence}")
+        return folded((place, finding) for place, subject in places(recipe) for finding in judge(subject))
 
     return run

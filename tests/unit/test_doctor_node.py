@@ -346,13 +346,14 @@ def test_the_life_of_a_certificate(days: int, expected: list[Severity]) -> None:
 
 
 def test_names_and_usages() -> None:
-    assert seen(certificates.judge_names([CERTIFICATE], ["10.0.0.100"])) == []
-    assert seen(certificates.judge_names([CERTIFICATE], ["10.0.0.100", "fd00::100"])) == [ERROR]
-    assert seen(certificates.judge_names([replace(CERTIFICATE, names=frozenset({"cp1"}))], ["10.0.0.100"])) == [
-        ERROR
-    ]
-    six = replace(CERTIFICATE, names=frozenset({"fd00:0::100"}))
-    assert seen(certificates.judge_names([six], ["fd00::100"])) == []
+    def named(*names: str, vips: tuple[str, ...] = ("10.0.0.100",)) -> list[Severity]:
+        leads = {"api.example": ("10.0.0.100",), "kubernetes": ("10.0.0.100",)}
+        several = [replace(CERTIFICATE, where=where, names=frozenset(names)) for where in ("a", "b")]
+        return seen(certificates.judge_names(several, vips, lambda name: leads.get(name, ())))
+
+    assert named("10.0.0.100") == named("api.example", "cp1") == named("fd00:0::100", vips=("fd00::100",)) == []
+    assert named("cp1") == named("kubernetes") == [ERROR], "told once"
+    assert named("10.0.0.100", vips=("10.0.0.100", "fd00::100")) == [ERROR]
     server_only = replace(CERTIFICATE, client=False)
     assert seen(certificates.judge_usage([CERTIFICATE], [CERTIFICATE])) == []
     assert seen(certificates.judge_usage([server_only], [])) == [ERROR]
