@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from lbha.election import skew, winner
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
 from lbha.health import SERVING
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
-from lbha.plan import skew, winner
-
-DETECTION = 0.1
-"""Seconds until the agent knows that haproxy died: its connection ends at once, a query is due by then."""
+from lbha.timing import HAPROXY_INTERVAL
 
 PROCESSES = ("haproxy", "keepalived", "agent")
 """What may die on a node beside the backends of its services."""
@@ -176,8 +174,9 @@ def _move(
             f"and {waits}, and {present} serves until then"
         )
     if what.part == "haproxy":
-        return DETECTION + wait, (
-            f"{present} goes to FAULT and announces priority 0, {DETECTION * 1000:.0f} ms later at most; "
+        return HAPROXY_INTERVAL + wait, (
+            f"{present} goes to FAULT and announces priority 0, "
+            f"{HAPROXY_INTERVAL * 1000:.0f} ms later at most; "
             f"{successor} takes over after {waits}"
         )
     return silence + wait, f"{present} falls silent; {successor} takes over after {adverts} and {waits}"

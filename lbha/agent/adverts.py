@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 
 from lbha.facts import Stranger
 from lbha.model import Cluster, Node
+from lbha.timing import ADVERT_LOOK
 from lbha.vrrp import GROUP, GROUP6, PROTOCOL, VERSION, Advert, BadAdvert, parse, payload
-
-LOOK = 0.2
-"""Seconds between looks at what has come: a backup hears ten adverts a second, and need not wake for each."""
 
 FORGET = 60.0
 """Seconds that a stranger is remembered for."""
@@ -63,7 +61,7 @@ class Adverts:
             return
         with closing(wire):
             while True:
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(ADVERT_LOOK)  # A backup hears ten a second, and need not wake for each.
                 for source, advert in arrived(wire, six=six):
                     self.take(source, advert, time.monotonic())
 

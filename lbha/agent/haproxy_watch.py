@@ -13,12 +13,8 @@ from collections.abc import Callable, Iterable
 
 from lbha.facts import HaproxyFacts
 from lbha.haproxy_stat import live_servers, servers
-
-INTERVAL = 0.1
-"""Seconds between two questions (0.07 ms of haproxy's time each, measured)."""
-
-DEADLINE = 0.35
-"""Seconds until an answer is missing."""
+from lbha.timing import HAPROXY_DEADLINE as DEADLINE
+from lbha.timing import HAPROXY_INTERVAL as INTERVAL
 
 LATE = 0.05
 """Seconds: a loop that woke up so much too late was starved of CPU itself, and blames nobody."""

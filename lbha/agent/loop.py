@@ -40,10 +40,8 @@ from lbha.known import known
 from lbha.model import Cluster, Endpoint, Kind, Node
 from lbha.priority import agent_terms, decide
 from lbha.servers import set_server_state
+from lbha.timing import TICK
 from lbha.trackers import Trackers
-
-TICK = 0.2
-"""Seconds: the slowest that the loop notices that time has passed."""
 
 TELL_EVERY = 1.0
 """Seconds between two looks for what became different, besides those that a decision causes."""

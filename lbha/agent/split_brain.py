@@ -13,12 +13,12 @@ from lbha.facts import Peer, SplitFacts
 from lbha.host import interface_of
 from lbha.model import Cluster, Node
 from lbha.split import ALONE, Rival, Seen, Split, step
+from lbha.timing import REPORT_FRESH
 from lbha.vrrp import rank
 
-REPORT_FRESH = 1.6
 ADVERT_FRESH = 0.5
-"""Seconds since a peer's report, and since an advert, that it counts for: one and a half of their periods, and
-for adverts a look of `lbha.agent.adverts` besides."""
+"""Seconds since an advert that it counts for: one and a half of its period, and a look of `lbha.agent.adverts`
+besides. For a peer's report it is REPORT_FRESH."""
 
 _LOG = logging.getLogger("lbha")
 

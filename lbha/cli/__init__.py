@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "Why this node holds the VIP or not, and what would happen if something died.",
     "lab": "A cluster of real nodes on this machine, in network namespaces.",
     "pki": "Mint the certificates by which agents know one another.",
+    "plan": "How long each fault may take, proof of the elections, and the order of a change.",
     "render": "Print, write or compare haproxy.cfg and keepalived.conf.",
     "rollback": "Put an earlier configuration back.",
     "status": "This node and its peers: VIP, priorities, backends, discovery, etcd, what is wrong.",

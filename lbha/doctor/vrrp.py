@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from lbha.doctor.context import Context
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.model import Cluster
-from lbha.vrrp import Advert
+from lbha.vrrp import VERSION, Advert
 
 Heard = Sequence[tuple[str, Advert]]
 
@@ -55,7 +55,16 @@ def judge_routers(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
         if source in own and _ours(cluster, advert):
             continue
         claimed = sorted(set(advert.addresses) & set(cluster.vips))
-        if claimed:
+        if claimed and source in own:
+            yield Finding(
+                "virtual-router-id",
+                Severity.FATAL,
+                f"{source}, a node, advertises {', '.join(claimed)} with the virtual router id "
+                f"{advert.virtual_router_id} and VRRP version {advert.version}, and not {cluster.virtual_router_id} "
+                f"and {VERSION}: neither hears the other, and both hold the VIP",
+                "the same lbha.toml on all nodes, and lbha apply there",
+            )
+        elif claimed:
             yield Finding(
                 "virtual-router-id",
                 Severity.FATAL,
@@ -88,9 +97,8 @@ def judge_routers(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
 
 
 def _ours(cluster: Cluster, advert: Advert) -> bool:
-    return advert.virtual_router_id == cluster.virtual_router_id and bool(
-        set(advert.addresses) & set(cluster.vips)
-    )
+    same = (advert.version, advert.virtual_router_id) == (VERSION, cluster.virtual_router_id)
+    return same and bool(set(advert.addresses) & set(cluster.vips))
 
 
 def _adverts(context: Context) -> Heard:

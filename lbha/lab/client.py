@@ -31,8 +31,8 @@ from lbha.lab.measure import figures
 from lbha.lab.records import Attempt, Probed, Record, Request, Verdict, Watch, Write
 from lbha.lab.spec import LabSpec, read
 from lbha.lab.watches import Watches
+from lbha.timing import DRILL_REQUEST
 
-REQUEST_INTERVAL = 0.02
 WRITE_INTERVAL = 0.05
 TIMEOUT = 1.0
 """Seconds until an attempt has failed."""
@@ -56,7 +56,7 @@ class Load:
         self._under_way: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
         self._paced = [
-            asyncio.create_task(self._pace(REQUEST_INTERVAL, self._request)),
+            asyncio.create_task(self._pace(DRILL_REQUEST, self._request)),
             asyncio.create_task(self._pace(WRITE_INTERVAL, self._write)),
         ]
         self.watches = Watches(spec.vip, spec.apiserver_port, self._known, watches, streams, emit)

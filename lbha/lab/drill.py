@@ -19,13 +19,14 @@ import msgspec
 
 from lbha.errors import LabError
 from lbha.lab import lab, status
-from lbha.lab.client import REQUEST_INTERVAL, TIMEOUT, WRITE_INTERVAL
+from lbha.lab.client import TIMEOUT, WRITE_INTERVAL
 from lbha.lab.faults import KINDS, impossible
 from lbha.lab.holders import HolderWatch
 from lbha.lab.load import Load
 from lbha.lab.measure import figures, holder_changes, moved, steady_for, two_holders_ms, watch_figures
 from lbha.lab.records import Attempt
 from lbha.lab.spec import OWN_SETUPS, LabSpec
+from lbha.timing import DRILL_REQUEST
 
 _QUIET = 3.0
 _LEAST = 6.0
@@ -235,7 +236,7 @@ def warm(load: Load) -> None:
         connected = {event.index for event in load.watches() if event.connected and event.at < now - _OLD}
         if len(connected) == load.count and all(
             _full_second(attempts, now, interval)
-            for attempts, interval in ((load.requests(), REQUEST_INTERVAL), (load.writes(), WRITE_INTERVAL))
+            for attempts, interval in ((load.requests(), DRILL_REQUEST), (load.writes(), WRITE_INTERVAL))
         ):
             return
         if now > deadline:

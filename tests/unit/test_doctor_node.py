@@ -237,6 +237,10 @@ def test_strangers_on_the_wire(cluster: Cluster) -> None:
     assert seen(vrrp.judge_routers(cluster, [("10.0.0.12", ours)])) == []
     assert seen(vrrp.judge_routers(cluster, [("10.0.0.77", ours)])) == [FATAL]
     assert seen(vrrp.judge_routers(cluster, [("10.0.0.77", theirs)])) == [WARNING]
+    for changes in ({"version": 2}, {"virtual_router_id": other.virtual_router_id}):
+        strange = replace(ours, **changes)  # type: ignore[arg-type]
+        assert seen(vrrp.judge_routers(cluster, [("10.0.0.12", strange)])) == [FATAL]
+        assert seen(vrrp.judge_heard(cluster, [("10.0.0.12", strange)])) == [ERROR]
     assert seen(vrrp.judge_routers(cluster, [("10.0.0.77", other), ("10.0.0.78", other)])) == [HINT]
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from statuses import NOW, alone, cluster, report, server, silent, status, with_report, with_servers
 
+from lbha.election import skew
 from lbha.errors import ConfigError
-from lbha.outcome import DETECTION, after
-from lbha.plan import skew
+from lbha.outcome import after
+from lbha.timing import HAPROXY_INTERVAL
 
 
 def waits(n: int) -> float:
@@ -29,7 +30,7 @@ def test_a_dead_holder_falls_silent_and_its_servers_leave() -> None:
 def test_a_dead_haproxy_is_fault_and_costs_a_skew() -> None:
     found = after(cluster(), status(), "cp1/haproxy")
     assert found.holder == "cp2" and found.lost == ()
-    assert found.seconds == pytest.approx(DETECTION + waits(2))
+    assert found.seconds == pytest.approx(HAPROXY_INTERVAL + waits(2))
     assert "FAULT" in found.how
 
 

@@ -1,6 +1,6 @@
 """Who holds the VIP: the election that VRRP makes of the nodes' states. Pure.
 
-tests/unit/test_plan.py goes through every set of failures for 1 to 7 nodes and proves that the right node wins.
+`lbha.forecast.proof` goes through every set of failures and proves that the right node wins.
 """
 
 from __future__ import annotations

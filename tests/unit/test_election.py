@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
+from lbha.election import NodeState, elect, priority, winner
 from lbha.facts import HaproxyFacts, Observation
 from lbha.health import Health, Settled
-from lbha.plan import NodeState, elect, priority, winner
 from lbha.priority import agent_terms, decide
 
 NODES = range(1, 8)
