@@ -45,7 +45,9 @@ _FAILURES = (OSError, EOFError, ValueError)
 class Load:
     """Requests, writes and watches against one lab; every record goes to `emit`."""
 
-    def __init__(self, spec: LabSpec, watches: int, streams: int, emit: Callable[[Record], None]) -> None:
+    def __init__(
+        self, spec: LabSpec, watches: int, streams: int, patience: float, emit: Callable[[Record], None]
+    ) -> None:
         self._spec, self._emit = spec, emit
         self._anonymous = http1.client_tls(spec.ca)
         self._known = http1.client_tls(spec.ca, spec.client_cert, spec.client_key)
@@ -59,7 +61,7 @@ class Load:
             asyncio.create_task(self._pace(DRILL_REQUEST, self._request)),
             asyncio.create_task(self._pace(WRITE_INTERVAL, self._write)),
         ]
-        self.watches = Watches(spec.vip, spec.apiserver_port, self._known, watches, streams, emit)
+        self.watches = Watches(spec.vip, spec.apiserver_port, self._known, watches, streams, emit, patience)
 
     async def stop(self) -> None:
         """Start no more attempts, and wait for those under way."""
@@ -185,7 +187,7 @@ def _range(prefix: str) -> dict[str, str]:
     return {"key": _encode(prefix), "range_end": _encode(prefix[:-1] + "0")}
 
 
-async def obey(spec: LabSpec, watches: int, streams: int) -> None:
+async def obey(spec: LabSpec, watches: int, streams: int, patience: float) -> None:
     """The machine's side: records out, commands in."""
     encode, out = msgspec.json.encode, sys.stdout.buffer
 
@@ -197,7 +199,7 @@ async def obey(spec: LabSpec, watches: int, streams: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
-    load = Load(spec, watches, streams, emit)
+    load = Load(spec, watches, streams, patience, emit)
     while command := (await commands.readline()).strip():
         if command == b"probe":
             await load.probe()
@@ -207,7 +209,7 @@ async def obey(spec: LabSpec, watches: int, streams: int) -> None:
     load.watches.close()
 
 
-async def show(spec: LabSpec, watches: int, streams: int, duration: float | None) -> None:
+async def show(spec: LabSpec, watches: int, streams: int, patience: float, duration: float | None) -> None:
     """The human's side: a line each second until `duration` (s) is over or Ctrl-C."""
     records: list[Attempt] = []
     died: set[int] = set()
@@ -225,7 +227,7 @@ async def show(spec: LabSpec, watches: int, streams: int, duration: float | None
 
     print(f"load on {spec.vip} of lab {spec.name} (apiserver: {spec.apiserver}); Ctrl-C ends it", flush=True)
     loop = asyncio.get_running_loop()
-    load, began = Load(spec, watches, streams, emit), loop.time()
+    load, began = Load(spec, watches, streams, patience, emit), loop.time()
     with suppress(asyncio.CancelledError):
         while duration is None or loop.time() - began < duration:
             await asyncio.sleep(1.0)
@@ -259,12 +261,13 @@ def main() -> None:
     parser.add_argument("--lab", type=Path, required=True, help="the lab's lab.json")
     parser.add_argument("--watches", type=int, default=10, help="idle watches (default 10)")
     parser.add_argument("--streams", type=int, default=0, help="busy watches (default none)")
+    parser.add_argument("--patience", type=float, default=1.0, help="seconds until a watch tries anew (1)")
     parser.add_argument("--duration", type=float, help="seconds (default: until Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="records out, commands in")
     args = parser.parse_args()
     try:
         spec = read(args.lab)
-        counts = args.watches, args.streams
+        counts = args.watches, args.streams, args.patience
         asyncio.run(obey(spec, *counts) if args.json else show(spec, *counts, args.duration))
     except LabError as error:
         sys.exit(str(error))

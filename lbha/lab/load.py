@@ -24,16 +24,15 @@ _R = TypeVar("_R", bound=Record)
 
 
 class Load:
-    """A running client with so many idle watches and busy ones (`streams`); `count` is of both. Use it in a
-    `with` statement: it ends with it."""
+    """A running client with so many idle watches and busy ones (`streams`); `count` is of both, and each
+    gives an attempt to connect up after `patience` (s). Use it in a `with` statement: it ends with it."""
 
-    def __init__(self, spec: LabSpec, watches: int = WATCHES, streams: int = 0) -> None:
+    def __init__(self, spec: LabSpec, watches: int = WATCHES, streams: int = 0, patience: float = 1.0) -> None:
         self._spec, self.count = spec, watches + streams
         self._records: list[Record] = []
         client = [sys.executable, "-m", "lbha.lab.client", "--lab", str(spec.directory / SPEC_FILE)]
-        argv = lab.command_in(
-            spec, "client", [*client, "--watches", str(watches), "--streams", str(streams), "--json"]
-        )
+        options = ("--watches", watches, "--streams", streams, "--patience", patience)
+        argv = lab.command_in(spec, "client", [*client, "--json", *map(str, options)])
         with (spec.log / "client.log").open("ab") as log:
             # A session of its own: Ctrl-C is for the drill, which then ends the client.
             self._process = subprocess.Popen(

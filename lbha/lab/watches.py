@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from lbha.lab import http1
 from lbha.lab.records import Watch
 
-CONNECT_TIMEOUT = 1.0
 RETRY = 0.05
 """Seconds before a watch that could not connect tries again."""
 
@@ -43,13 +42,20 @@ class _Stream:
 
 class Watches:
     """A number of watches through one address, the first `idle` of them idle; each that learns of its death
-    reconnects at once."""
+    reconnects at once, and gives an attempt up after `patience` (s)."""
 
     def __init__(
-        self, host: str, port: int, tls: ssl.SSLContext, idle: int, busy: int, emit: Callable[[Watch], None]
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext,
+        idle: int,
+        busy: int,
+        emit: Callable[[Watch], None],
+        patience: float,
     ) -> None:
         self._host, self._port, self._tls, self._emit = host, port, tls, emit
-        self._idle = idle
+        self._idle, self._patience = idle, patience
         self._streams: dict[int, _Stream] = {}
         self._reporting = True
         self._opening = asyncio.Semaphore(_TOGETHER)
@@ -110,7 +116,7 @@ class Watches:
     async def _insist(self, index: int) -> tuple[asyncio.StreamReader, _Stream]:
         while True:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                async with asyncio.timeout(self._patience):
                     return await self._connect(index >= self._idle)
             except _DEAD:
                 await asyncio.sleep(RETRY)

@@ -36,7 +36,7 @@ from lbha.lab.spec import SETUPS
     "--rate",
     metavar="N",
     type=click.IntRange(10),
-    default=500,
+    default=200,
     show_default=True,
     help="Of stampede, a second.",
 )
