@@ -59,9 +59,9 @@ def judge_routers(cluster: Cluster, adverts: Heard) -> Iterator[Finding]:
             yield Finding(
                 "virtual-router-id",
                 Severity.FATAL,
-                f"{source}, a node, advertises {', '.join(claimed)} with VRRP version {advert.version} and the virtual "
-                f"router id {advert.virtual_router_id}, not {VERSION} and {cluster.virtual_router_id}: neither hears "
-                "the other, and both hold the VIP",
+                f"{source}, a node, advertises {', '.join(claimed)} with VRRP version {advert.version} and the "
+                f"virtual router id {advert.virtual_router_id}, not {VERSION} and {cluster.virtual_router_id}: "
+                "neither hears the other, and both hold the VIP",
                 "the same lbha.toml on all nodes, and lbha apply there",
             )
         elif claimed:
