@@ -97,6 +97,10 @@ def apply(
         redirects = listen.find_redirects(cluster)
         plan = transaction.plan(_wanted(cluster, node, pools, redirects, config, created))
         changes = _pool_changes(pools, plan.newest)
+        if not plan.idle and not force:
+            from lbha.doctor import before_apply
+
+            before_apply.prove(cluster, node)
         if dry_run:
             if not plan.idle:
                 with tempfile.TemporaryDirectory(prefix="lbha-") as staging:

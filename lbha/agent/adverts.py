@@ -55,14 +55,14 @@ class Adverts:
         """Listen, to multicast on `interface`. Where that is refused it is told, and nobody is heard."""
         six = ":" in self.node.address
         try:
-            wire = _listen(six, interface)
+            wire = listen(six, interface)
         except OSError as error:
             _LOG.warning("VRRP adverts are not heard: %s", error.strerror)
             return
         with closing(wire):
             while True:
                 await asyncio.sleep(ADVERT_LOOK)  # A backup hears ten a second, and need not wake for each.
-                for source, advert in _arrived(wire, six=six):
+                for source, advert in arrived(wire, six=six):
                     self.take(source, advert, time.monotonic())
 
     def take(self, source: str, advert: Advert, now: float) -> None:
@@ -80,7 +80,8 @@ class Adverts:
             self._strangers = {each.source: each for each in self.strangers}
 
 
-def _listen(six: bool, interface: str | None) -> socket.socket:
+def listen(six: bool, interface: str | None) -> socket.socket:
+    """A raw socket for VRRP, unicast and, on `interface`, multicast. OSError without CAP_NET_RAW."""
     family = socket.AF_INET6 if six else socket.AF_INET
     wire = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL)
     try:
@@ -98,7 +99,7 @@ def _listen(six: bool, interface: str | None) -> socket.socket:
     return wire
 
 
-def _arrived(wire: socket.socket, *, six: bool) -> list[tuple[str, Advert]]:
+def arrived(wire: socket.socket, *, six: bool) -> list[tuple[str, Advert]]:
     """What has come since the last look; of a flood, a part."""
     found = []
     for _ in range(200):

@@ -18,6 +18,7 @@ COMMANDS = {
     "backend": "Take one server of a service out of its pool, or put it back.",
     "check": "keepalived's track script: haproxy, holder, or a service's backend on this node.",
     "config": "Show the effective configuration, every default visible.",
+    "doctor": "What will hurt later and can be seen now, each with its cure.",
     "drain": "Move the VIP to another node, and keep it away for a while.",
     "drill": "Inject faults into a lab under load and measure what clients see.",
     "events": "What happened on this node: moves of the VIP, faults, drains, applies, servers.",

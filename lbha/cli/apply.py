@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @config_option
 @node_option
 @click.option("--dry-run", is_flag=True, help="Show the difference, validate it, change nothing.")
-@click.option("--force", is_flag=True, help="Apply although this very lbha.toml was rolled back from.")
+@click.option("--force", is_flag=True, help="Although it was rolled back from, or the doctor finds it fatal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(config_file: Path, node_name: str | None, dry_run: bool, force: bool, as_json: bool) -> int:
     """Discover, render, validate, lay and reload: a transaction.

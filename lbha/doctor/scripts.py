@@ -1,0 +1,121 @@
+"""keepalived's track scripts. It fails open: one that it does not run leaves the node healthy for ever."""
+
+from __future__ import annotations
+
+import pwd
+import re
+import shlex
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lbha import track_script
+from lbha.doctor.context import Context
+from lbha.doctor.model import Finding, Severity
+from lbha.errors import EngineError
+
+_SCRIPT = re.compile(r'^\s*script\s+(?:"([^"]*)"|(\S[^\n]*))', re.MULTILINE)
+_USER = re.compile(r"^\s*(?:script_user|user)\s+(\S+)", re.MULTILINE)
+_FAILS_OPEN = "keepalived does not run it, and takes this node for healthy whatever happens"
+
+
+def track_scripts(context: Context) -> Iterator[Finding]:
+    """Those of the keepalived.conf that lies here; lbha's own are run as well."""
+    conf, lbha = context.keepalived_conf, context.cluster.paths.lbha
+    try:
+        track_script.prove(conf, lbha)
+    except EngineError as error:
+        problem, _, cure = str(error).partition("; ")
+        yield Finding("track-script", Severity.FATAL, f"{problem}: {_FAILS_OPEN}", cure)
+    yield from judge_users(conf, _user_exists)
+    own = {lbha, str(Path(lbha).resolve().parent / "lbha-track")}
+    for program in programs(conf):
+        if program not in own:
+            yield from judge_path("track-script", program, path_facts(Path(program)))
+
+
+def programs(conf: str) -> list[str]:
+    """The program of each `script` line, each once."""
+    lines = [quoted or plain for quoted, plain in _SCRIPT.findall(conf)]
+    return list(dict.fromkeys(words[0] for line in lines if (words := _words(line))))
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return line.split()
+
+
+def judge_users(conf: str, exists: Callable[[str], bool]) -> Iterator[Finding]:
+    """`exists(name)`: whether that user is known here."""
+    for name in sorted(set(_USER.findall(conf))):
+        if not exists(name):
+            yield Finding(
+                "track-script",
+                Severity.FATAL,
+                f"script_user {name} does not exist here: {_FAILS_OPEN}",
+                f"useradd --system {name}, or script_user root",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PathFacts:
+    """One file or directory on the way to a program, by lstat."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+
+def path_facts(program: Path) -> tuple[PathFacts, ...]:
+    """The program, its resolved self and every directory above both; empty when it does not exist."""
+    if not program.is_absolute() or not program.exists():
+        return ()
+    resolved = program.resolve()
+    found = []
+    for path in sorted({program, resolved, *program.parents, *resolved.parents}):
+        status = path.lstat()
+        found.append(PathFacts(str(path), status.st_mode, status.st_uid, status.st_gid))
+    return tuple(found)
+
+
+def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[Finding]:
+    """keepalived's rules (enable_script_security): it exists, it can be executed, and nobody but root may
+    change it or a directory above it."""
+    cure = "install it where only root may write, with mode 0755"
+    if not program.startswith("/"):
+        yield Finding(
+            name, Severity.ERROR, f"{program} is no absolute path: {_FAILS_OPEN}", "write its whole path"
+        )
+        return
+    if not facts:
+        yield Finding(name, Severity.ERROR, f"{program} does not exist: {_FAILS_OPEN}", cure)
+        return
+    own = [each for each in facts if stat.S_ISREG(each.mode)]
+    if not any(each.mode & 0o111 for each in own):
+        yield Finding(
+            name, Severity.ERROR, f"{program} is not executable: {_FAILS_OPEN}", f"chmod 755 {program}"
+        )
+    for each in facts:
+        if stat.S_ISLNK(each.mode):
+            continue
+        sticky = stat.S_ISDIR(each.mode) and each.mode & stat.S_ISVTX
+        others = each.mode & stat.S_IWOTH or (each.gid != 0 and each.mode & stat.S_IWGRP)
+        if each.uid != 0 or (others and not sticky):
+            whose = (
+                f"belongs to uid {each.uid}"
+                if each.uid
+                else f"may be written by others ({each.mode & 0o7777:o})"
+            )
+            yield Finding(name, Severity.ERROR, f"{program}: {each.path} {whose}: {_FAILS_OPEN}", cure)
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
