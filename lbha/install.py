@@ -53,9 +53,13 @@ def install(
         systemd.create_files("/etc/tmpfiles.d/lbha.conf")
     else:
         tell_plan(plan, "laid", tell)
-    _keep_before(cluster)
+    foreign = _keep_before(cluster)
     apply()
     for name in ENGINES:
+        if f"{name}.service" in foreign and systemd.is_active(f"{name}.service"):
+            # A reload keeps what it was started with: haproxy its sockets with their modes, keepalived its /tmp.
+            systemd.systemctl("restart", f"{name}.service")
+            tell(f"restarted {name}.service: it was started with another configuration")
         start(f"{name}.service", tell)
     changed = {Path(path).name for path in plan.changed}
     for unit in UNITS[setup.mode]:
@@ -95,14 +99,17 @@ def stop(unit: str, tell: Tell) -> None:
         tell(f"stopped and disabled {unit}")
 
 
-def _keep_before(cluster: Cluster) -> None:
-    """Copies of the engines' files of before lbha."""
+def _keep_before(cluster: Cluster) -> set[str]:
+    """Copies of the engines' files of before lbha; the units that read them so far."""
     kept = Path(cluster.paths.state_dir) / BEFORE
+    found = set()
     for name, path in Rendered.targets(cluster.paths).items():
         data = files.read(path)
         if data is not None and not is_ours(data) and name != nftables.FILE:
             files.private_directory(kept)
             files.write(kept / name, data, files.PRIVATE)
+            found.add(f"{name.partition('.')[0]}.service")
+    return found
 
 
 def is_ours(data: bytes) -> bool:

@@ -79,8 +79,10 @@ def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) 
     assert "would enable and start lbha-agent.service" in planned
     assert not (one.root / "etc/systemd/system/lbha-agent.service").exists()
     said = {}
+    steps = [line.partition(" #")[0].strip() for line in start.splitlines()]
+    assert steps == ["lbha install", "lbha status", "lbha doctor"]
     for machine in plane.machines.values():
-        said[machine.name] = machine.shell(start.replace("lbha status", ""))
+        said[machine.name] = machine("lbha", "install")
     print(f"\n{said['cp1']}\ninstalled in {time.monotonic() - began:.0f} s")
     plane.settled()
     print(f"and settled after {time.monotonic() - began:.0f} s in all\n{one('lbha', 'status')}")
@@ -88,6 +90,8 @@ def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) 
         assert machine.active(*UNITS, "lbha-drain.service")
         assert machine.shell("systemctl --failed --plain --no-legend") == ""
         assert machine("lbha", "install") == "nothing to do: everything is installed and runs"
+        found = machine("lbha", "doctor", check=False)
+        assert not re.search(r"^ *error ", found, re.MULTILINE), found
 
 
 def test_the_agent_works_within_its_limits(plane: ControlPlane) -> None:
