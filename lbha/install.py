@@ -57,7 +57,7 @@ def install(
     apply()
     for name in ENGINES:
         if f"{name}.service" in foreign and systemd.is_active(f"{name}.service"):
-            # A reload keeps what it was started with: haproxy its sockets with their modes, keepalived its /tmp.
+            # A reload would keep what it started with: haproxy its sockets' modes, keepalived the host's /tmp.
             systemd.systemctl("restart", f"{name}.service")
             tell(f"restarted {name}.service: it was started with another configuration")
         start(f"{name}.service", tell)

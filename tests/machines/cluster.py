@@ -15,7 +15,15 @@ VIP = "10.0.0.100"
 ADDRESSES = {"cp1": "10.0.0.11", "cp2": "10.0.0.12", "cp3": "10.0.0.13"}
 CLIENT = "10.0.0.200/24"
 
-_NETWORK = "[Match]\nName=host0\n\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\nLLDP=no\nKeepConfiguration=yes\n"
+_NETWORK = """\
+[Match]
+Name=host0
+
+[Network]
+Address={address}/24
+LinkLocalAddressing=no
+KeepConfiguration=yes
+"""
 
 _ETCD = """\
 ETCD_NAME={name}
