@@ -90,8 +90,8 @@ def judge_forwarding(interface: str, settings: dict[str, int]) -> Iterator[Findi
         yield Finding(
             "forwarding",
             Severity.HINT,
-            f"{interface} forwards no {' and no '.join(off)}: when haproxy dies here, a client that connects in "
-            "the 30 ms until the VIP has moved gets no answer, and tries again after 1 s",
+            f"{interface} forwards no {' and no '.join(off)}: when haproxy dies here, a client that connects "
+            "in the 30 ms until the VIP has moved gets no answer, and tries again after 1 s",
             f"sysctl -w {keys} (kubeadm demands it of every node)",
         )
 
