@@ -16,6 +16,7 @@ from lbha.connections import to_tell, vip_ends
 from lbha.errors import EngineError
 from lbha.facts import ClientFacts
 from lbha.handover import hand_over
+from lbha.host import forget_neighbours
 from lbha.model import Cluster, Failover
 from lbha.pause import While
 
@@ -78,6 +79,8 @@ class Recovery:
                     continue
                 self._held = self._vip.held
                 self._pause = While(partial(_is_held, self._cluster.vips[0], self._held))
+                if self._held:
+                    await asyncio.to_thread(forget_neighbours, self._cluster.vips)
                 await (self._tell_clients() if self._held else self._hand_over())
         finally:
             self._pause.stop()

@@ -75,6 +75,27 @@ def judge_reverse_path(links: Links, rp_filter: dict[str, int]) -> Iterator[Find
         )
 
 
+def forwarding(context: Context) -> Iterator[Finding]:
+    """Whether this host passes on what arrives here for a VIP that has just left."""
+    families = sorted({"ipv6" if ":" in vip else "ipv4" for vip in context.cluster.vips})
+    name = context.interface.name
+    yield from judge_forwarding(name, {each: _number(each, name, "forwarding") for each in families})
+
+
+def judge_forwarding(interface: str, settings: dict[str, int]) -> Iterator[Finding]:
+    """`forwarding` of the VIP's interface, by family."""
+    off = [family for family, value in settings.items() if not value]
+    if off:
+        keys = " ".join(f"net.{family}.conf.all.forwarding=1" for family in off)
+        yield Finding(
+            "forwarding",
+            Severity.HINT,
+            f"{interface} forwards no {' and no '.join(off)}: when haproxy dies here, a client that connects "
+            "in the 30 ms until the VIP has moved gets no answer, and tries again after 1 s",
+            f"sysctl -w {keys} (kubeadm demands it of every node)",
+        )
+
+
 def ipv6(context: Context) -> Iterator[Finding]:
     """Whether IPv6 is on where an IPv6 VIP goes."""
     yield from judge_ipv6(context.cluster.vips, context.interface.name, _disabled(context.interface.name))

@@ -63,6 +63,7 @@ CHECKS: tuple[Check[Context], ...] = (
     Check("firewall", "rules that drop VRRP, resets, or what conntrack calls INVALID", firewall.firewall),
     Check("conntrack-room", "room in the kernel's table of connections", kernel.conntrack_room),
     Check("arp", "arp_ignore, drop_gratuitous_arp", kernel.arp),
+    Check("forwarding", "this host passes on what comes for a VIP that has left", kernel.forwarding),
     Check("reverse-path", "strict rp_filter on a host with several ways out", kernel.reverse_path),
     Check("ipv6", "IPv6 is on where an IPv6 VIP goes", kernel.ipv6),
     Check(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyroute2 import IPRoute, NetNS, netns
 
 from lbha.lab.spec import LabSpec
-from lbha.lab.wire import NETNS_DIR, port
+from lbha.lab.wire import NETNS_DIR, forward, port
 
 CLIENT_ADDRESS = "10.77.0.200"
 CLIENT_ADDRESS6 = "fd77::200"
@@ -34,6 +34,8 @@ def build(spec: LabSpec) -> None:
         for node in spec.nodes:
             _cable(switch, bridge, port(node), node.netns, node.address, node.address6)
         _cable(switch, bridge, f"p-{_CLIENT}", spec.client_netns, CLIENT_ADDRESS, CLIENT_ADDRESS6)
+    for node in spec.nodes:
+        forward(node)
 
 
 def _cable(switch: IPRoute, bridge: int, near: str, far_netns: str, address: str, address6: str) -> None:

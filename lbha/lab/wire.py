@@ -30,6 +30,14 @@ def addresses(netns: str) -> dict[str, int]:
     return {info["local"]: info["prefixlen"] for link in links for info in link.get("addr_info", ())}
 
 
+def forward(node: LabNode) -> None:
+    """Let the node pass packets on, as kubeadm demands of every node. Where the machine's kernel settings may
+    not be written, it does not."""
+    switches = "ipv4/ip_forward ipv6/conf/all/forwarding"
+    write = f"for each in {switches}; do echo 1 >/proc/sys/net/$each; done 2>/dev/null || true"
+    run(["ip", "netns", "exec", node.netns, "sh", "-c", write])
+
+
 def set_link(spec: LabSpec, node: LabNode, *, up: bool) -> None:
     """Plug or pull the node's cable at the switch."""
     run(["ip", "-n", spec.switch_netns, "link", "set", port(node), "up" if up else "down"])

@@ -236,6 +236,13 @@ except OSError: sys.exit(1)
 """
 
 
+def test_a_host_that_passes_nothing_on(host: Host) -> None:
+    with sysctl(host, "ipv4/conf/all/forwarding", "0"):
+        assert doctor(host, "forwarding") == ["hint"]
+    with sysctl(host, "ipv4/conf/all/forwarding", "1"):
+        assert doctor(host, "forwarding") == []
+
+
 def test_strict_reverse_path_on_two_ways(host: Host) -> None:
     assert doctor(host, "reverse-path") == []
     host.ip("link", "add", "eth1", "type", "veth", "peer", "name", "far1")

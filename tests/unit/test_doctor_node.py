@@ -443,6 +443,11 @@ def test_reverse_path() -> None:
     assert seen(kernel.judge_reverse_path(two, {"lo": 1, "eth0": 1})) == [], "one way out"
 
 
+def test_forwarding() -> None:
+    assert seen(kernel.judge_forwarding("eth0", {"ipv4": 1})) == []
+    assert seen(kernel.judge_forwarding("eth0", {"ipv4": 1, "ipv6": 0})) == [HINT]
+
+
 def test_ipv6_and_the_table_of_connections() -> None:
     assert seen(kernel.judge_ipv6(("fd00::100",), "eth0", False)) == []
     assert seen(kernel.judge_ipv6(("fd00::100",), "eth0", True)) == [FATAL]
