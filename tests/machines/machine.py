@@ -108,10 +108,16 @@ class Machine:
         """Pull the plug, and leave nothing."""
         self.power_off()
         subprocess.run(["umount", "-l", str(self.root)], check=False)
-        for tree in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
-            for directory, _, _ in os.walk(f"{tree}/{self._group}", topdown=False):
+        # A cgroup is busy until the kernel has buried its last process.
+        eventually(f"the cgroups of {self.name} are gone", self._remove_cgroups)
+
+    def _remove_cgroups(self) -> bool:
+        trees = [Path(tree) / self._group for tree in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")]
+        for tree in trees:
+            for directory, _, _ in os.walk(tree, topdown=False):
                 with suppress(OSError):
                     Path(directory).rmdir()
+        return not any(tree.exists() for tree in trees)
 
     def wait_booted(self, seconds: float = 60.0) -> None:
         """Until systemd has started everything."""
