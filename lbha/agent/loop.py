@@ -93,7 +93,11 @@ class Agent:
         self.vip = VipWatch(cluster.vips[0], self._vip_moved)
         self.vrrp = VrrpWatch(run_dir / trackers.FIFO, keepalived, self._vrrp_changed)
         self.stale = StaleVip(
-            cluster.vips, self.vip, keepalived, self._somebody_else_has_it, partial(self.record.did, "stale")
+            cluster.vips,
+            self.vip,
+            keepalived,
+            self._somebody_else_has_it,
+            partial(self.record.did, "stale-vip"),
         )
         self.etcd = [
             EtcdWatch(service, partial(self._members, service.name), self.consider)

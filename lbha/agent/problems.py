@@ -99,8 +99,6 @@ def _peers(status: Status, reports: dict[str, Report]) -> Iterator[Problem]:
 def _own(status: Status) -> Iterator[Problem]:
     if status.refused:
         yield Problem(f"lbha.toml is refused, what ran before runs on: {status.refused}")
-    elif status.applied and status.applied.result == "refused":
-        yield Problem(f"the last apply was refused: {status.applied.text}")
     elif status.applied and status.applied.result == "held":
         yield Problem(f"apply is held: {status.applied.text}", wrong=False)
     if status.drain:

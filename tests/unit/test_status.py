@@ -102,7 +102,6 @@ def test_what_is_wrong_comes_first_and_is_counted() -> None:
         (with_report(status(), replace(report(2), vrrp=VrrpFacts(problem="down"))), "keepalived of cp2: down"),
         (silent(status(), "cp3"), "cp3 is not heard: no route to host"),
         (replace(status(), refused="cluster.vip: 'x' …"), "lbha.toml is refused"),
-        (replace(status(), applied=Applied(NOW, "refused", "haproxy: …")), "the last apply was refused"),
         (
             replace(status(), etcd=(replace(status().etcd[0], quorum=False),)),
             "etcd has lost its quorum, since ",
@@ -116,6 +115,12 @@ def test_what_is_wrong_comes_first_and_is_counted() -> None:
 def test_each_thing_that_can_be_wrong(found: Status, words: str) -> None:
     assert any(words in text for text in wrong(found)), wrong(found)
     assert words.split(":")[0][:60] in printed(found)
+
+
+def test_a_refusal_that_is_over_is_told_as_the_last_apply_and_not_as_wrong() -> None:
+    found = replace(status(), applied=Applied(NOW, "refused", "haproxy did not answer"))
+    assert wrong(found) == []
+    assert "refused: haproxy did not answer" in printed(found)
 
 
 @pytest.mark.parametrize(
