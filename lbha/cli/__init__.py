@@ -17,6 +17,7 @@ COMMANDS = {
     "apply": "Render, validate, lay and reload: a transaction over haproxy and keepalived.",
     "backend": "Take one server of a service out of its pool, or put it back.",
     "check": "keepalived's track script: haproxy, holder, or a service's backend on this node.",
+    "completion": "Completion for a shell: bash, zsh or fish.",
     "config": "The effective configuration with every default, and the reference of every key.",
     "doctor": "What will hurt later and can be seen now, each with its cure.",
     "drain": "Move the VIP to another node, and keep it away for a while.",
