@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lbha.config.schema import SECTIONS, Table
 from lbha.errors import ConfigError
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference.md"
-KINDS = [(table, name) for table, keys in KEYS.items() for name in keys]
+EVERY_KEY = [(table, name) for table, keys in KEYS.items() for name in keys]
 WITH = {
     "tls.cert": {"key": "/k"},
     "tls.key": {"cert": "/c"},
@@ -50,6 +52,14 @@ def test_every_key_has_a_row_with_type_default_and_description(name: str) -> Non
         assert line.count("|") == 7 and line.endswith(f" {about} |")
 
 
+def test_none_of_it_is_read_where_every_second_counts() -> None:
+    """keepalived starts `lbha check SERVICE` each second, and that reads lbha.toml."""
+    code = "import sys, lbha.config; print(*(name for name in sys.modules if name.startswith('lbha.config.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "lbha.config.schema" in done.stdout.split()
+    assert not {"lbha.config.keys", "lbha.config.reference"} & set(done.stdout.split())
+
+
 def test_a_key_without_a_description_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(KEYS["failover"], "failback")
     with pytest.raises(KeyError, match="failback"):
@@ -57,7 +67,7 @@ def test_a_key_without_a_description_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("table", "name"), [key for key in KINDS if isinstance(KEYS[key[0]][key[1]].allowed, Range)]
+    ("table", "name"), [key for key in EVERY_KEY if isinstance(KEYS[key[0]][key[1]].allowed, Range)]
 )
 def test_numbers_are_taken_within_the_bounds_and_nowhere_else(table: str, name: str) -> None:
     bounds = KEYS[table][name].allowed
@@ -72,7 +82,7 @@ def test_numbers_are_taken_within_the_bounds_and_nowhere_else(table: str, name: 
 
 
 @pytest.mark.parametrize(
-    ("table", "name"), [key for key in KINDS if isinstance(KEYS[key[0]][key[1]].allowed, tuple)]
+    ("table", "name"), [key for key in EVERY_KEY if isinstance(KEYS[key[0]][key[1]].allowed, tuple)]
 )
 def test_the_listed_words_are_all_that_the_parser_knows(table: str, name: str) -> None:
     words = KEYS[table][name].allowed
@@ -85,7 +95,7 @@ def test_the_listed_words_are_all_that_the_parser_knows(table: str, name: str) -
 
 @pytest.mark.parametrize(
     ("table", "name"),
-    [key for key in KINDS if str(KEYS[key[0]][key[1]].allowed).startswith("an absolute path")],
+    [key for key in EVERY_KEY if str(KEYS[key[0]][key[1]].allowed).startswith("an absolute path")],
 )
 def test_paths_may_be_as_long_as_the_page_says(table: str, name: str) -> None:
     (longest,) = re.findall(r"at most (\d+) characters$", str(KEYS[table][name].allowed))
