@@ -25,7 +25,7 @@ usage: lbha check haproxy [--socket PATH]
        lbha check SERVICE [--kind KIND --address IP:PORT [--ca FILE] [--cert FILE --key FILE]] [--node NAME]
 """
 
-_HELP = """
+HELP = """
 keepalived's track script. One line says why; exit code 0 good, 1 bad, 2 misuse; at most 0.9 s.
 
   haproxy   this node's haproxy answers on its admin socket, is not stopping, and its frontends are open
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
             pass  # no thread to be had: every step that asks someone has its own deadline
         try:
             if "-h" in argv or "--help" in argv:
-                return _say(watch, 0, USAGE + _HELP)
+                return _say(watch, 0, USAGE + HELP)
             watch.target, options, explain = parse(argv)
             code, verdict = _verdict(options, watch)
         except Misuse as error:

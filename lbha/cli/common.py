@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from lbha import config
+from lbha.errors import LbhaError
 from lbha.model import Cluster
 
 DEFAULT_CONFIG = "/etc/lbha/lbha.toml"
@@ -40,8 +41,30 @@ def node_option(function: _F) -> _F:
         "--node",
         "node_name",
         metavar="NAME",
+        shell_complete=complete_nodes,
         help="Which node this is (or LBHA_NODE; else by its addresses).",
     )(function)
+
+
+def complete_nodes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell may complete to a node's name; nothing where lbha.toml cannot be read."""
+    cluster = _cluster_to_complete(context)
+    return [node.name for node in cluster.nodes if node.name.startswith(incomplete)] if cluster else []
+
+
+def complete_checks(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell may complete after `lbha check`."""
+    cluster = _cluster_to_complete(context)
+    names = (*config.RESERVED_SERVICES, *(service.name for service in (cluster.services if cluster else ())))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _cluster_to_complete(context: click.Context) -> Cluster | None:
+    named = context.params.get("config_file") or os.environ.get("LBHA_CONFIG") or DEFAULT_CONFIG
+    try:
+        return config.load(Path(named))
+    except LbhaError:
+        return None
 
 
 def load_cluster(config_file: Path) -> Cluster:

@@ -1,4 +1,4 @@
-"""`lbha config show`: what every key is, also those that the file does not name."""
+"""`lbha config`: what every key is, also those that the file does not name, and what every key may be."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def show(config_file: Path) -> None:
     import tomli_w
 
     click.echo(tomli_w.dumps(config.effective(load_cluster(config_file))), nl=False)
+
+
+@command.command()
+def reference() -> None:
+    """Print every key of lbha.toml as Markdown: type, default, what it may be and what it is."""
+    from lbha.config.reference import page
+
+    click.echo(page(), nl=False)

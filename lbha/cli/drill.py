@@ -17,7 +17,9 @@ from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
 @click.command()
 @click.option("--runs", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Per fault.")
 @click.option("--faults", metavar="A,B", help="Which faults, in that order; every one when not given.")
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="All figures."
+)
 @click.option(
     "--setup",
     "setups",
@@ -44,7 +46,9 @@ from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
 )
 @click.option("--stacked", is_flag=True, help="lbha's own labs with apiservers on 0.0.0.0:6443, as kubeadm's.")
 @click.option("--lab", "lab_name", metavar="NAME", help="Use a lab that is up; else each setup gets its own.")
-@click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option(
+    "--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True, help="Of each own lab."
+)
 @click.option(
     "--watches", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="Idle ones."
 )

@@ -32,7 +32,9 @@ _MAX_BYTES = 1 << 20
 )
 @click.option("--from-etcd-env", type=_FILE, metavar="FILE", help="Nodes, members and TLS files of an etcd's.")
 @click.option("--from-kubeconfig", type=_FILE, metavar="FILE", help="VIP, port and TLS files of a kubeconfig.")
-@click.option("--out", type=_FILE, metavar="FILE", default=DEFAULT_CONFIG, show_default=True)
+@click.option(
+    "--out", type=_FILE, metavar="FILE", default=DEFAULT_CONFIG, show_default=True, help="Where to write it."
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def command(
     name: str,

@@ -37,7 +37,7 @@ def command() -> None:
 
 @command.command()
 @_name_option
-@click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option("--nodes", metavar="N", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
 @click.option(
     "-c",
     "--config",
@@ -49,7 +49,9 @@ def command() -> None:
 @click.option(
     "--kube-apiserver", metavar="PATH", help="A real kube-apiserver (else one on PATH, else a stand-in)."
 )
-@click.option("--setup", type=click.Choice(SETUPS), default=SETUPS[0], show_default=True)
+@click.option(
+    "--setup", type=click.Choice(SETUPS), default=SETUPS[0], show_default=True, help="Who keeps the VIP."
+)
 @click.option("--stacked", is_flag=True, help="The apiserver listens on 0.0.0.0:6443, as kubeadm's does.")
 def up(
     name: str, nodes: int, overrides: Path | None, kube_apiserver: str | None, setup: str, stacked: bool

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lbha.cli.common import config_option, load_cluster
+from lbha.cli.common import complete_nodes, config_option, load_cluster
 
 
 @click.group()
@@ -16,7 +16,9 @@ def command() -> None:
 
 @command.command()
 @config_option
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Where to."
+)
 @click.option(
     "--days",
     default=730,
@@ -24,7 +26,13 @@ def command() -> None:
     type=click.IntRange(1, 3650),
     help="Life of a new node certificate; the CA's is ten years.",
 )
-@click.option("--renew", multiple=True, metavar="NODE", help="Mint this node's key and certificate anew.")
+@click.option(
+    "--renew",
+    multiple=True,
+    metavar="NODE",
+    shell_complete=complete_nodes,
+    help="Mint this node's key and certificate anew.",
+)
 def init(config_file: Path, out: Path, days: int, renew: tuple[str, ...]) -> None:
     """Mint a CA and a certificate for every node of lbha.toml into DIR.
 

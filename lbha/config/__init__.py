@@ -12,6 +12,7 @@ visible: parsing that document gives the same Cluster.
     build       the whole -> Cluster
     collisions  one file, one purpose
     show        Cluster -> tables
+    keys        what each key is and may be, in words; reference makes docs/reference.md of it
 
 On the path of `lbha check SERVICE`, so it imports tomllib, msgspec and the standard library, and of that no
 more than a good file needs.

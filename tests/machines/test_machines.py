@@ -94,6 +94,15 @@ def test_installed_by_the_readmes_own_steps(plane: ControlPlane, package: Path) 
         assert not re.search(r"^ *error ", found, re.MULTILINE), found
 
 
+def test_the_package_brings_a_man_page_and_completion(plane: ControlPlane) -> None:
+    machine = next(iter(plane.machines.values()))
+    assert machine.shell("zcat /usr/share/man/man1/lbha.1.gz").startswith(".TH LBHA 1 ")
+    press = "COMP_WORDS=(lbha st); COMP_CWORD=1; _lbha_completion lbha; echo ${COMPREPLY[@]}"
+    assert machine("bash", "-c", f". /usr/share/bash-completion/completions/lbha; {press}") == "status"
+    for file in ("zsh/vendor-completions/_lbha", "fish/vendor_completions.d/lbha.fish"):
+        assert "_LBHA_COMPLETE=" in machine.read(f"/usr/share/{file}")
+
+
 def test_the_agent_works_within_its_limits(plane: ControlPlane) -> None:
     """Its capabilities are few, its file system is read-only, and nothing that it does is refused."""
     for machine in plane.machines.values():

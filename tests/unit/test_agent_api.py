@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import stat
 import time
@@ -287,7 +288,9 @@ def test_too_many_connections(tmp_path: Path) -> None:
         for each in several:
             each.settimeout(5)
             each.connect(str(tmp_path / "agent.sock"))
-        assert several[-1].recv(1) == b""  # closed at once
+        # One is closed at once: the newest, or the oldest where all came before the first was looked at.
+        (closed,) = select.select(several, [], [], 5)[0]
+        assert closed.recv(1) == b""
         with pytest.raises(LbhaError, match="closed the connection"):
             ask(str(tmp_path), "GET", "/status")
         for each in several:
