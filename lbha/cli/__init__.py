@@ -86,5 +86,6 @@ def main() -> NoReturn:
             raise
         # A file is named by the command that met it: this is stdout, on a full disk.
         click.echo(f"lbha: cannot write the output: {error.strerror}", err=True)
+        sys.stdout = None  # Python would try once more at exit, and exit with 120.
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -59,7 +59,8 @@ def host() -> Iterator[Host]:
         subprocess.run(["ip", "-n", host.netns, "link", "set", "far0", "netns", other], check=True)
         subprocess.run(["ip", "-n", other, "link", "set", "far0", "up"], check=True)
         host.start()
-        yield host
+        with sysctl(host, "ipv4/conf/all/forwarding", "1"):
+            yield host
     finally:
         host.close()
         subprocess.run(["ip", "netns", "del", other], check=False, capture_output=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from apply_host import ADDRESS, PORT, VIP, Host, wait_for
 
@@ -94,9 +95,8 @@ def test_a_port_that_is_taken_on_every_address_is_seen_and_stays_redirected(host
     configure(host)
     done = host.apply()
     assert done.returncode == 0, done.stderr
-    assert (
-        f"web: redirected, {PORT} -> {TO}: python3 (pid {taker.pid}) listens on 0.0.0.0:{PORT}" in done.stdout
-    )
+    name = psutil.Process(taker.pid).name()
+    assert f"web: redirected, {PORT} -> {TO}: {name} (pid {taker.pid}) listens on 0.0.0.0:{PORT}" in done.stdout
     start(host)
     assert listening(host) == {f"{VIP}:{TO}"}
     stop = host.client(40)

@@ -57,8 +57,12 @@ def documents(spec: LabSpec) -> dict[str, dict[str, Any]]:
     return {node.name: tomllib.loads((node.directory / CONFIG).read_text()) for node in spec.nodes}
 
 
+def lbha_on(node: LabNode, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(product(node, *words), capture_output=True, text=True, timeout=60, check=False)
+
+
 def operate(node: LabNode, *words: str) -> None:
-    done = subprocess.run(product(node, *words), capture_output=True, text=True, timeout=60, check=False)
+    done = lbha_on(node, *words)
     assert done.returncode == 0, f"{words} on {node.name}: {done.stderr}"
 
 
@@ -90,7 +94,8 @@ def carry_out(spec: LabSpec, step: dict[str, str], new: dict[str, dict[str, Any]
     end, `lab.heal`."""
     node, do = spec.node(step["node"]), step["do"]
     if "lbha drain" in do:
-        operate(node, "drain", "--reason", "plan")
+        # An operator who is quicker than the agents' reports is refused, and tries again.
+        eventually("a drain", lambda: lbha_on(node, "drain", "--reason", "plan").returncode == 0)
         eventually(f"the VIP leaves {node.name}", lambda: node.name not in lab.holders(spec))
     if do.endswith(("disable --now lbha-agent keepalived", "stop keepalived")):
         lab.inject(spec, "keepalived-stop", node.name)

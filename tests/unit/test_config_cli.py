@@ -129,10 +129,16 @@ def test_a_full_disk_below_the_output_is_one_line(smallest: str, tmp_path: Path)
     file = tmp_path / "lbha.toml"
     file.write_text(smallest)
     program = str(Path(sys.executable).parent / "lbha")
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     for words in (["config", "show"], ["render", "--node", "cp1"]):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                [program, *words, "-c", str(file)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+                [program, *words, "-c", str(file)],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                env=buffered,
             )
         assert done.returncode == 1
         assert done.stderr.endswith("lbha: cannot write the output: No space left on device\n")
