@@ -27,7 +27,7 @@ from lbha.model import Cluster, Endpoint, Kind, Node, Service
 COMPONENTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 """Each lease's name, and the default of the component's `--secure-port`."""
 
-INTERVAL = 5.0
+INTERVAL = 10.0
 """Seconds between questions. A lease lasts 15 s."""
 
 DEADLINE = 1.0
