@@ -171,12 +171,8 @@ def test_a_learner_gets_no_connections_until_it_is_promoted(spec: LabSpec) -> No
     node, victim = holder(spec), other(spec, holder(spec))
     lab.inject(spec, "etcd-kill", victim.name)
     eventually("it leaves every pool", lambda: gone(spec, victim), 20)
-    identity = next(
-        line.split(",")[0]
-        for line in etcdctl(spec, "member", "list").stdout.splitlines()
-        if victim.name in line
-    )
-    assert etcdctl(spec, "member", "remove", identity).returncode == 0
+    dead = identity(spec, victim)
+    assert dead is not None and etcdctl(spec, "member", "remove", dead).returncode == 0
     peer = f"--peer-urls=https://{victim.address}:2380"
     eventually(
         "etcd takes it as a learner",
@@ -187,11 +183,21 @@ def test_a_learner_gets_no_connections_until_it_is_promoted(spec: LabSpec) -> No
         eventually("it runs", lambda: learner(node, victim) is True, 20)
         if member(victim, node)[0] == "UP":  # etcd 3.4: /health of a learner is as of a voter
             eventually("that is told", lambda: any("is a learner" in text for text in told(node)))
-        listed = etcdctl(spec, "member", "list").stdout.splitlines()
-        identity = next(line.split(",")[0] for line in listed if victim.name in line)
-        eventually("it is promoted", lambda: etcdctl(spec, "member", "promote", identity).returncode == 0)
+        # It has no name before it has started and told the others.
+        eventually("it is listed", lambda: identity(spec, victim) is not None)
+        eventually("it is promoted", lambda: promoted(spec, identity(spec, victim) or ""))
         eventually("it enters the pool", lambda: member(victim, node)[0] == "UP", 20)
         eventually("the agent knows", lambda: learner(node, victim) is False)
+
+
+def identity(spec: LabSpec, node: LabNode) -> str | None:
+    """What etcd calls the node's member; None while it is not listed by its name."""
+    listed = etcdctl(spec, "member", "list").stdout.splitlines()
+    return next((line.split(",")[0] for line in listed if node.name in line), None)
+
+
+def promoted(spec: LabSpec, identity: str) -> bool:
+    return etcdctl(spec, "member", "promote", identity).returncode == 0
 
 
 def learner(asked: LabNode, of: LabNode) -> bool | None:
