@@ -57,6 +57,8 @@ def payload(packet: bytes) -> bytes:
     length = (packet[0] & 15) * 4 if packet else 0
     if length < 20 or len(packet) < length:
         raise BadAdvert("no IPv4 packet")
+    if packet[8] != 255:
+        raise BadAdvert(f"time to live {packet[8]}: from another link (RFC 9568, 5.1.1.3)")
     return packet[length:]
 
 

@@ -25,6 +25,9 @@ FORGET = 60.0
 _MANY = 16
 """Strangers that are remembered at once."""
 
+_THIS_LINK = struct.pack("@i", 255)
+"""The hop limit of an advert that no router passed on (RFC 9568, 5.1.2.3); for IPv4, `payload` looks."""
+
 _LOG = logging.getLogger("lbha")
 
 
@@ -88,6 +91,7 @@ def listen(six: bool, interface: str | None) -> socket.socket:
         index = socket.if_nametoindex(interface) if interface else 0
         with suppress(OSError):  # Unicast adverts, those of our own peers, come without it.
             if six:
+                wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
                 group = socket.inet_pton(socket.AF_INET6, GROUP6) + struct.pack("@I", index)
                 wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
             else:
@@ -104,9 +108,11 @@ def arrived(wire: socket.socket, *, six: bool) -> list[tuple[str, Advert]]:
     found = []
     for _ in range(200):
         try:
-            packet, sender = wire.recvfrom(2048)
+            packet, beside, _, sender = wire.recvmsg(2048, socket.CMSG_SPACE(4))
         except OSError:
             break
+        if any(kind == socket.IPV6_HOPLIMIT and value != _THIS_LINK for _, kind, value in beside):
+            continue
         with suppress(BadAdvert):
             advert = parse(packet if six else payload(packet), six=six)
             found.append((str(ipaddress.ip_address(str(sender[0]).partition("%")[0])), advert))

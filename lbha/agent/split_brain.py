@@ -71,15 +71,16 @@ class SplitBrain:
         )
 
     def _rivals(self, peers: Sequence[Peer], now: float) -> list[Rival]:
-        """By its report where that is fresh, which then also says when somebody does *not* hold the VIP. A
-        stale VIP is nobody's rival: its node's agent removes it."""
+        """By its report where that is fresh, which then also says when somebody does *not* hold the VIP. Who
+        has it in FAULT (a frozen keepalived does not obey) has no right to it, and is no rival; nor is one with
+        a stale VIP, which its agent removes."""
         found, late = [], time.monotonic() - now
         addresses = {node.name: node.address for node in self._cluster.nodes}
         for peer in peers:
             report, heard, address = peer.report, self.adverts.heard.get(peer.node), addresses[peer.node]
             audible = heard is not None and heard.advert.priority > 0 and now + late - heard.at < ADVERT_FRESH
             if report is not None and peer.heard is not None and now - peer.heard < REPORT_FRESH:
-                if report.holds_vip and not report.stale:
+                if report.holds_vip and report.decision.up and not report.stale:
                     its = rank(report.decision.priority, address)
                     found.append(Rival(peer.node, peer.heard, its, report=True, adverts=audible))
             elif heard is not None and audible:

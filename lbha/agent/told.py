@@ -126,7 +126,8 @@ def _fault(before: Status, now: Status, tell: _Tell) -> None:
         if own.decision.up:
             tell("recovered", f"{own.node} can serve again: priority {own.decision.priority}")
         else:
-            tell("fault", f"{own.node} goes to FAULT: {own.decision.why}", "haproxy")
+            cause = "haproxy" if now.split.released is None else "split-brain"
+            tell("fault", f"{own.node} goes to FAULT: {own.decision.why}", cause)
     elif own.decision.up and (was.vrrp.state == "FAULT") != (own.vrrp.state == "FAULT"):
         if own.vrrp.state == "FAULT":
             tell(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statuses import cluster, report
 
+from lbha.agent.split_brain import SplitBrain
+from lbha.facts import Peer
 from lbha.split import ADVERTISED, ALONE, LEAST, REPORTED, Release, Rival, Seen, Split, step
 from lbha.vrrp import rank
 
@@ -102,6 +106,22 @@ def test_cut_off_it_waits_for_a_node_or_for_servers() -> None:
     assert look(split, 99.0, holds=False, alone=True, serving=False).release is not None
     assert look(split, 99.0, holds=False, alone=False, serving=False).release is None
     assert look(split, 99.0, holds=False, alone=True, serving=True).release is None
+
+
+def test_a_rival_is_one_that_may_hold_the_vip() -> None:
+    """Not one in FAULT, whose frozen keepalived does not obey, nor one that a killed keepalived left behind."""
+    cp2 = cluster().nodes[1]
+    for theirs, rivals in (
+        (report(1, holds=True), True),
+        (report(1, holds=True, up=False), False),
+        (replace(report(1, holds=True), stale=True), False),
+        (report(1), False),
+    ):
+        watch, released = SplitBrain(cluster(), cp2), None
+        for at in (time.time() - 1.0, time.time()):
+            peers = [Peer("cp1", theirs, at, None)]
+            released = watch.look(holds=True, priority=177, peers=peers, serving=True)
+        assert (released is not None) is rivals, theirs
 
 
 @dataclass

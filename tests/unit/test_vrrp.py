@@ -27,6 +27,14 @@ def test_what_is_none(data: bytes) -> None:
         parse(data, six=False)
 
 
+def test_an_advert_that_a_router_passed_on_is_none() -> None:
+    head = bytes([0x45]) + bytes(19)
+    near, far = (head[:8] + bytes([ttl, 112]) + head[10:] + V3 for ttl in (255, 254))
+    assert payload(near) == V3
+    with pytest.raises(BadAdvert, match="time to live 254"):
+        payload(far)
+
+
 def test_version_2_has_no_ipv6() -> None:
     with pytest.raises(BadAdvert):
         parse(V2, six=True)
