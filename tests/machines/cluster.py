@@ -59,6 +59,16 @@ Restart=always
 WantedBy=multi-user.target
 """
 
+_ETCD_RESTARTS = """\
+# As kubelet does with kubeadm's etcd. Debian's unit starts before the machine has its address, and once it has
+# ended for that it stays so.
+[Unit]
+After=network-online.target
+[Service]
+Restart=always
+RestartSec=1
+"""
+
 _UNWANTED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "console-getty.service")
 
 
@@ -106,6 +116,7 @@ class ControlPlane:
         machine.write("/etc/systemd/network/10-lan.network", _NETWORK.format(address=machine.address))
         etcd = _ETCD.format(name=machine.name, address=machine.address, members=members)
         machine.write("/etc/default/etcd", etcd)
+        machine.write("/etc/systemd/system/etcd.service.d/restart.conf", _ETCD_RESTARTS)
         machine.write("/etc/systemd/system/kube-apiserver.service", _APISERVER)
         (machine.root / "var/log/journal").mkdir(parents=True, exist_ok=True)
         ca = self.spec.ca.read_bytes()

@@ -67,7 +67,7 @@ def journals(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.session.testsfailed > before:
         for machine in request.getfixturevalue("control_plane").machines.values():
-            units = ("-u", "lbha-*", "-u", "keepalived", "-u", "haproxy")
+            units = ("-u", "lbha-*", "-u", "keepalived", "-u", "haproxy", "-u", "etcd")
             print(machine.name, machine("journalctl", "--no-pager", "-n", "40", *units, check=False))
 
 

@@ -27,6 +27,9 @@ while :; do
     [ $code = 133 ] || exit $code   # 133: it wants to be booted again
 done
 """
+_WITH_US = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""However the tests end, killed too: their machines end with them, all processes of this namespace at once."""
+
 _ENTER = ("-m", "-u", "-i", "-n", "-p", "-C", "--")
 _ENVIRONMENT = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -72,7 +75,18 @@ class Machine:
         """Boot; `wait_booted` says when that is done."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "sh", *options],
+                [
+                    *_WITH_US,
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    _BOOT,
+                    "sh",
+                    *options,
+                ],
                 stdout=log,
                 stderr=log,
                 env=self._environment,
@@ -249,5 +263,5 @@ def readme_blocks(readme: str) -> list[str]:
 
 def missing_programs() -> list[str]:
     """What the machines need on this host."""
-    needed = ("systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter", "ip")
+    needed = ("systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter", "setpriv", "unshare", "ip")
     return [each for each in needed if not shutil.which(each)]

@@ -163,10 +163,12 @@ def test_a_reboot_of_each_holder_in_turn_refuses_nobody_and_loses_no_write(plane
 
 def assert_smooth(load: Load) -> None:
     """Nobody was refused or kept waiting. What is under way when the VIP leaves, or a server behind it stops,
-    is cut: at each of these moments one request (they take some 10 ms, each 20 ms) and one write at most."""
+    is cut: at each of these moments one request (they take some 10 ms, each 20 ms) and one write at most. An
+    etcd that stops answers what it has in hand with 500."""
     broken = failed(load)
-    assert set(broken) <= {"request: reset", "write: reset"}, broken
-    assert broken.count("request: reset") <= 2 and broken.count("write: reset") <= 2, broken
+    writes = [each for each in broken if each.startswith("write: ")]
+    assert set(broken) <= {"request: reset", "write: reset", "write: status 500"}, broken
+    assert len(broken) - len(writes) <= 2 and len(writes) <= 2, broken
 
 
 def events(machine: Machine, kind: str) -> list[dict[str, str]]:
