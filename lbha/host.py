@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 
 from lbha.config.document import shown
@@ -40,23 +39,6 @@ def remove_addresses(addresses: Sequence[str]) -> list[str]:
                 netlink.addr("del", index=message["index"], address=text, prefixlen=message["prefixlen"])
                 removed.append(str(ip_address(text)))
     return removed
-
-
-def forget_neighbours(addresses: Sequence[str]) -> None:
-    """Forget whose these addresses were, on every link. Needs CAP_NET_ADMIN.
-
-    A node that holds a VIP has no use for that. Once it has given it up, and passes on what still arrives, it
-    would send it to whoever had the VIP before; with nothing known it asks, and waits for the next holder.
-    """
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    with IPRoute() as netlink:
-        for message in netlink.get_neighbours():
-            text = message.get_attr("NDA_DST")
-            if text and str(ip_address(text)) in addresses:
-                with suppress(NetlinkError):  # It has gone by itself.
-                    netlink.neigh("del", dst=text, ifindex=message["ifindex"])
 
 
 def find_node(cluster: Cluster, explicit: str | None = None) -> Node:

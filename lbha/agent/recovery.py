@@ -9,14 +9,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from lbha import leftovers, tickle
+from lbha import leftovers, neighbours, tickle
 from lbha.agent.carried import Carried, HeardConnections
 from lbha.check.holder import holds
 from lbha.connections import to_tell, vip_ends
 from lbha.errors import EngineError
 from lbha.facts import ClientFacts
 from lbha.handover import hand_over
-from lbha.host import forget_neighbours
 from lbha.model import Cluster, Failover
 from lbha.pause import While
 
@@ -71,6 +70,8 @@ class Recovery:
 
     async def run(self) -> None:
         """One thing at a time: when the VIP moves again, what was begun ends first."""
+        if self._held:
+            await self._prepare()
         try:
             while True:
                 await self._moved.wait()
@@ -80,10 +81,17 @@ class Recovery:
                 self._held = self._vip.held
                 self._pause = While(partial(_is_held, self._cluster.vips[0], self._held))
                 if self._held:
-                    await asyncio.to_thread(forget_neighbours, self._cluster.vips)
+                    await self._prepare()
                 await (self._tell_clients() if self._held else self._hand_over())
         finally:
             self._pause.stop()
+
+    async def _prepare(self) -> None:
+        """For the day that the VIP leaves."""
+        try:
+            await asyncio.to_thread(neighbours.prepare, self._cluster.vips)
+        except OSError as error:
+            _LOG.info("clients may wait 1 s when the VIP leaves: %s", error)
 
     async def _hand_over(self) -> None:
         if not await self._away(settled(self._cluster.failover)):
