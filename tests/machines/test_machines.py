@@ -16,6 +16,7 @@ import pytest
 from cluster import VIP, ControlPlane, copy
 from machine import Machine, eventually, readme_blocks
 
+from lbha.lab.drill import warm
 from lbha.lab.load import Load
 
 pytestmark = pytest.mark.timeout(900)
@@ -146,7 +147,7 @@ def test_a_reboot_of_each_holder_in_turn_refuses_nobody_and_loses_no_write(plane
         machine = plane.holder
         rebooted.append(machine.name)
         with Load(plane.spec) as load:
-            time.sleep(1.5)
+            warm(load)
             machine.reboot()
             time.sleep(1)
             load.probe()
@@ -203,7 +204,7 @@ def test_a_unit_that_is_killed_or_restarted_comes_back(plane: ControlPlane, unit
 def test_pulling_the_plug_of_the_holder_tells_its_clients(plane: ControlPlane) -> None:
     machine = plane.holder
     with Load(plane.spec) as load:
-        time.sleep(1.5)
+        warm(load)
         machine.power_off()
         eventually("another machine holds the VIP", lambda: len(plane.holders()) == 1, 5)
         time.sleep(2)
@@ -220,7 +221,7 @@ def test_an_upgrade_moves_nothing(plane: ControlPlane, package: Path, tmp_path: 
     machine = plane.holder
     pids = [machine.pid(unit) for unit in UNITS]
     with Load(plane.spec) as load:
-        time.sleep(1)
+        warm(load)
         machine.write(f"/root/{newer.name}", newer.read_bytes())
         machine("apt-get", "install", "-y", f"/root/{newer.name}")
         time.sleep(1)
@@ -255,7 +256,7 @@ def test_uninstalled_and_purged_nothing_is_left(plane: ControlPlane, before: set
     plane.settled()
     copies = {f"/root/{path.name}" for path in (machine.root / "root").glob("*.deb")}
     with Load(plane.spec) as load:
-        time.sleep(1)
+        warm(load)
         print(f"\n{machine('lbha', 'uninstall')}")
         time.sleep(1)
         load.probe()
