@@ -22,7 +22,7 @@ from lbha.lab import lab, status
 from lbha.lab.client import TIMEOUT, WRITE_INTERVAL
 from lbha.lab.faults import KINDS, impossible
 from lbha.lab.holders import HolderWatch
-from lbha.lab.load import Load
+from lbha.lab.load import TLS_TIMEOUT, WATCHES, Load
 from lbha.lab.measure import figures, holder_changes, moved, steady_for, two_holders_ms, watch_figures
 from lbha.lab.records import Attempt
 from lbha.lab.spec import OWN_SETUPS, LabSpec
@@ -148,7 +148,7 @@ def one(spec: LabSpec, fault: str, run: int, clients: Clients, window: float, te
     """
     tell("coming to rest")
     rest(spec)
-    with closing(HolderWatch(spec)) as holders, Load(spec, clients.watches, clients.streams) as load:
+    with closing(HolderWatch(spec)) as holders, _load(spec, clients) as load:
         tell("warming up")
         warm(load)
         target = None if fault == "etcd-leader-kill" else lab.holders(spec)[0]
@@ -226,6 +226,12 @@ def rest(spec: LabSpec) -> None:
             why = "; ".join(status.problems(now)[:3]) or "priorities keep changing"
             raise LabError(f"lab {spec.name} did not come to rest in {_REST_TIMEOUT:.0f} s: {why}")
         time.sleep(0.5)
+
+
+def _load(spec: LabSpec, clients: Clients) -> Load:
+    """Many watches are as patient as client-go: this machine takes a while to serve them all."""
+    many = clients.watches + clients.streams > WATCHES
+    return Load(spec, clients.watches, clients.streams, TLS_TIMEOUT if many else 1.0)
 
 
 def warm(load: Load) -> None:

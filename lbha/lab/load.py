@@ -17,6 +17,9 @@ from lbha.lab.records import Probed, Record, Request, Verdict, Watch, Write
 from lbha.lab.spec import SPEC_FILE, LabSpec
 
 WATCHES = 10
+TLS_TIMEOUT = 10.0
+"""Seconds that a client waits for its TLS handshake, as client-go's transport does. With 1 s, the clients of a
+busy apiserver would all give up while it works on those that gave up before."""
 PROBE_TIMEOUT = 15.0
 VERIFY_TIMEOUT = 90.0
 

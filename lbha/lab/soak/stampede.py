@@ -15,16 +15,12 @@ from pathlib import Path
 from lbha.errors import LabError
 from lbha.lab import drill, lab
 from lbha.lab.apiserver import ACCEPTED
-from lbha.lab.load import Load
+from lbha.lab.load import TLS_TIMEOUT, Load
 from lbha.lab.records import Watch
 from lbha.lab.spec import LabSpec
 
 FAULTS = ("drain", "power-off")
 """The old holder tells them, or, where it is dead, the new one."""
-
-TLS_TIMEOUT = 10.0
-"""Seconds that a client waits for its TLS handshake, as client-go's transport does. With 1 s, the clients of a
-busy apiserver would all give up while it works on those that gave up before."""
 
 _OPEN = 180.0
 _BACK = 30.0
