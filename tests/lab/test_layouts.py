@@ -14,6 +14,7 @@ from lbha.lab.spec import LabSpec, Roles
 LAYOUTS: dict[str, list[Roles]] = {
     "dedicated": [("lb",)] * 2 + [("apiserver", "etcd")] * 3,
     "external": [("lb", "apiserver")] * 2 + [("etcd",)] * 3,
+    "members": [("lb", "etcd")] * 3 + [("apiserver",)] * 2,
 }
 
 
