@@ -3,7 +3,32 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+
+_BASH = """\
+_lbha_completion() {
+    local -a words=()
+    local word type value IFS=' '
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        # bash makes three words of --node=cp1
+        if [[ ${#words[@]} -gt 0 && ( $word == = || ${words[${#words[@]}-1]} == --*= ) ]]; then
+            words[${#words[@]}-1]+=$word
+        else
+            words+=("$word")
+        fi
+    done
+
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done < <(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) _LBHA_COMPLETE=bash_complete "$1")
+}
+
+complete -o nosort -F _lbha_completion lbha
+"""
 
 _ZSH = """\
 #compdef lbha
@@ -13,7 +38,8 @@ _lbha() {
     local type key descr
     (( $+commands[lbha] )) || return 1
 
-    answer=("${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) _LBHA_COMPLETE=zsh_complete lbha)}")
+    local -x COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) _LBHA_COMPLETE=zsh_complete
+    answer=("${(@f)$(env lbha)}")
     [[ $PREFIX == --* ]] && compset -P 1 '*='  # --node=cp1: only what follows the sign is completed
 
     for type key descr in $answer; do
@@ -39,7 +65,7 @@ function _lbha_completion
     set -l word (commandline -ct)
     set -l option (string match -r -- '^--[^=]+=' $word; or echo)  # fish wants --node=cp1, not cp1
 
-    for line in (_LBHA_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$word lbha)
+    for line in (env _LBHA_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$word lbha)
         set -l answer (string split -m 1 , -- $line)  # type, word TAB description; with commas of its own
         switch $answer[1]
             case dir
@@ -55,14 +81,14 @@ end
 complete --no-files --command lbha --arguments '(_lbha_completion)'
 """
 
-_OWN = {"zsh": _ZSH, "fish": _FISH}
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 """In place of click's. Its zsh does nothing on a shell's second TAB (the file found in fpath is the function,
-and only its first call is `loadautofunc`) and makes `cp2` of `--node=cp2`; its fish neither completes that nor
-shows more of a description than stands before a comma. The answers that they read are click's."""
+and only its first call is `loadautofunc`) and makes `cp2` of `--node=cp2`; its fish and bash do not complete
+that, and its fish shows no more of a description than stands before a comma. They read click's answers."""
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(_SCRIPTS)))
 def command(shell: str) -> None:
     """Print the completion for a shell. The Debian package lays it where the shells look.
 
@@ -73,12 +99,4 @@ def command(shell: str) -> None:
 
     Exit codes: 0 printed, 2 misuse.
     """
-    from lbha.cli import group
-
-    click.echo(_OWN.get(shell) or _bash(group), nl=False)
-
-
-def _bash(group: click.Group) -> str:
-    found = get_completion_class("bash")
-    assert found is not None
-    return found(group, {}, "lbha", "_LBHA_COMPLETE").source()
+    click.echo(_SCRIPTS[shell], nl=False)

@@ -1,4 +1,4 @@
-"""TAB in a real zsh at a terminal and in a real fish, with the completion that lbha prints."""
+"""TAB in a real bash and zsh at a terminal and in a real fish, with the completion that lbha prints."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ bindkey '^I' tab
 _IN_FPATH = "fpath=(~/.zfunc $fpath); compinit -uD"
 _EVALUATED = 'compinit -uD; eval "$(lbha completion zsh)"'
 
+_BASHRC = """
+PS1='ready> '
+eval "$(lbha completion bash)"
+tell() { printf '%s\\n' "$READLINE_LINE" >>~/told; }
+bind -x '"\\C-t": tell'
+"""
+"""Ctrl-T writes down what stands on the command line."""
+
 
 @pytest.fixture
 def home(tmp_path: Path, smallest: str) -> Path:
@@ -56,15 +64,15 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-class Zsh:
-    """An interactive zsh on a terminal of its own."""
+class Terminal:
+    """An interactive shell on a terminal of its own."""
 
-    def __init__(self, home: Path, found: str = _IN_FPATH) -> None:
-        (home / ".zshrc").write_text(f"{_ZSHRC}{found}\n")
+    def __init__(self, home: Path, argv: list[str], after_tab: str = "") -> None:
         self._told = home / "told"
+        self._after_tab = after_tab
         self._terminal, inside = pty.openpty()
         self._process = subprocess.Popen(
-            ["zsh", "-i"], stdin=inside, stdout=inside, stderr=inside,
+            argv, stdin=inside, stdout=inside, stderr=inside,
             env=environment(home), cwd=home, start_new_session=True,
         )  # fmt: skip
         os.close(inside)
@@ -74,7 +82,7 @@ class Zsh:
     def line_after(self, typed: str) -> str:
         """What stands on the command line after `typed` and TAB."""
         self._told.unlink(missing_ok=True)
-        os.write(self._terminal, f"\x15{typed}\t".encode())  # Ctrl-U clears the line
+        os.write(self._terminal, f"\x15{typed}\t{self._after_tab}".encode())  # Ctrl-U clears the line
         self._until(f"TAB after {typed!r}", lambda: self._told.exists() and self._told.read_text())
         return self._told.read_text().removesuffix("\n")
 
@@ -97,10 +105,15 @@ class Zsh:
                 self.screen += os.read(self._terminal, 65536).decode(errors="replace")
 
 
+def zsh_at_terminal(home: Path, found: str = _IN_FPATH) -> Terminal:
+    (home / ".zshrc").write_text(f"{_ZSHRC}{found}\n")
+    return Terminal(home, ["zsh", "-i"])
+
+
 @ZSH
 @pytest.mark.parametrize("found", [_IN_FPATH, _EVALUATED])
 def test_zsh_completes_at_a_terminal(home: Path, found: str) -> None:
-    zsh = Zsh(home, found)
+    zsh = zsh_at_terminal(home, found)
     try:
         for typed, line in (
             ("lbha stat", "lbha status "),
@@ -121,9 +134,30 @@ def test_zsh_completes_at_a_terminal(home: Path, found: str) -> None:
         zsh.close()
 
 
+def test_bash_completes_at_a_terminal(home: Path) -> None:
+    (home / "rc").write_text(_BASHRC)
+    bash = Terminal(home, ["bash", "--rcfile", str(home / "rc"), "-i"], after_tab="\x14")
+    try:
+        for typed, line in (
+            ("lbha stat", "lbha status "),
+            ("lbha status --w", "lbha status --watch "),
+            ("lbha check ap", "lbha check apiserver "),
+            ("lbha apply --node ", "lbha apply --node cp"),
+            ("lbha apply --node=", "lbha apply --node=cp"),
+            ("lbha apply --node=cp2", "lbha apply --node=cp2 "),
+            ("lbha apply -c lbha.t", "lbha apply -c lbha.toml "),
+            ("lbha apply --config=lbha.t", "lbha apply --config=lbha.toml "),
+            ("lbha apply --config=lbha.toml --node c", "lbha apply --config=lbha.toml --node cp"),
+            ("lbha nonsense", "lbha nonsense"),
+        ):
+            assert bash.line_after(typed) == line
+    finally:
+        bash.close()
+
+
 @ZSH
 def test_zsh_shows_what_commands_do(home: Path) -> None:
-    zsh = Zsh(home)
+    zsh = zsh_at_terminal(home)
     try:
         shown = zsh.shown_after("lbha dr", "drill  -- ")
         assert "drain  -- Move the VIP to another node, and keep it away for a while." in shown
