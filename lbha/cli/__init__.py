@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from lbha import __version__
 from lbha.errors import LbhaError
@@ -36,7 +37,7 @@ COMMANDS = {
     "uninstall": "Undo lbha install.",
     "wiring": "What kubeadm, kubeconfigs, flannel and etcd must be told, and whether they were.",
 }
-"""Command -> its line in --help, so that help imports none of them."""
+"""Command -> its line in --help and in a shell's completion, so that these import none of them."""
 
 
 class _Lazy(click.Group):
@@ -48,6 +49,10 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"lbha.cli.{cmd_name}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        named = [CompletionItem(name, help=COMMANDS[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lbha.errors import LabError
-from lbha.lab.spec import RECIPE_PORTS, SETUPS, STAND_IN, LabNode, LabSpec, label, root
+from lbha.lab.spec import RECIPE_PORTS, SETUPS, STAND_IN, LabNode, LabSpec, Roles, label, root
 from lbha.lab.units import APISERVER_PORT, ENGINES, ETCD_PORT, data_directory
 
 VIP = "10.77.0.100"
@@ -39,12 +40,11 @@ def find_apiserver(given: str | None) -> str:
     return str(Path(given).absolute())
 
 
-def lab(name: str, directory: Path, count: int, setup: str, apiserver: str, stacked: bool = False) -> LabSpec:
-    """The lab as it will be."""
-    nodes = tuple(
-        LabNode(f"cp{i}", f"10.77.0.{10 + i}", f"fd77::{10 + i}", f"{label(name)}-cp{i}", directory / f"cp{i}")
-        for i in range(1, count + 1)
-    )
+def lab(
+    name: str, directory: Path, layout: Sequence[Roles], setup: str, apiserver: str, stacked: bool = False
+) -> LabSpec:
+    """The lab as it will be: one node for each element of `layout`."""
+    nodes = tuple(_node(name, directory, i, roles) for i, roles in enumerate(layout, 1))
     apiserver_port, etcd_port = RECIPE_PORTS.get(setup, (APISERVER_PORT, ETCD_PORT))
     return LabSpec(
         name=name,
@@ -62,6 +62,12 @@ def lab(name: str, directory: Path, count: int, setup: str, apiserver: str, stac
         apiserver=apiserver,
         stacked=stacked,
     )
+
+
+def _node(name: str, directory: Path, i: int, roles: Roles) -> LabNode:
+    """Called lb1 or etcd1 where that is all that it runs, otherwise cp1."""
+    own = f"{roles[0] if roles in (('lb',), ('etcd',)) else 'cp'}{i}"
+    return LabNode(own, f"10.77.0.{10 + i}", f"fd77::{10 + i}", f"{label(name)}-{own}", directory / own, roles)
 
 
 def make_directories(spec: LabSpec) -> None:

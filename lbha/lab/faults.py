@@ -88,9 +88,10 @@ def impossible(spec: LabSpec, kind: str) -> str | None:
 
 def quorum_victims(spec: LabSpec, keep: str) -> tuple[str, ...]:
     """The nodes whose members must die so that no quorum is left, `keep` not among them."""
-    count = len(spec.nodes)
+    members = spec.having("etcd")
+    count = len(members)
     quorum = count // 2 + 1
-    return tuple(node.name for node in spec.nodes if node.name != keep)[: count - quorum + 1]
+    return tuple(node.name for node in members if node.name != keep)[: count - quorum + 1]
 
 
 class Faults:
@@ -110,6 +111,8 @@ class Faults:
         hit: tuple[str, ...] = (node.name,)
         if fault.kind in _UNIT_FAULTS:
             name, number = _UNIT_FAULTS[fault.kind]
+            if (node.name, name) not in self._keepers:
+                raise LabError(f"{fault.kind}: {node.name} runs no {name}")
             keeper = self._keepers[node.name, name]
             if number is signal.SIGSTOP:
                 await keeper.freeze()

@@ -33,7 +33,7 @@ def read_overrides(path: Path | None) -> dict[str, Any]:
 def document(spec: LabSpec, overrides: dict[str, Any]) -> dict[str, Any]:
     """The lbha.toml of the lab without paths: a small one, with `overrides` merged into it."""
     tls = {"ca": str(spec.ca), "cert": str(spec.client_cert), "key": str(spec.client_key)}
-    base = {
+    base: dict[str, Any] = {
         "cluster": {"name": spec.name, "vip": spec.vip, "interface": "eth0"},
         "services": {
             "apiserver": {"kind": Kind.KUBE_APISERVER.value, "target_port": APISERVER_PORT, "tls": tls},
@@ -42,13 +42,16 @@ def document(spec: LabSpec, overrides: dict[str, Any]) -> dict[str, Any]:
         # A lab comes up as a cluster that has run for long; `power-off` and `heal` boot a node.
         "health": {"mode": spec.setup.removeprefix("lbha-"), "quarantine": 2.0},
     }
+    for service in base["services"]:  # Called as the roles are.
+        if spec.having(service) != spec.having("lb"):
+            base["services"][service]["backends"] = [node.address for node in spec.having(service)]
     merged = merge(base, overrides)
     cluster = merged["cluster"]
     if isinstance(cluster, dict) and "vips" in overrides.get("cluster", {}):
         cluster.pop("vip", None)
     both = any(":" in str(vip) for vip in cluster.get("vips", ()))
     nodes: dict[str, Any] = {
-        node.name: [node.address, node.address6] if both else node.address for node in spec.nodes
+        node.name: [node.address, node.address6] if both else node.address for node in spec.having("lb")
     }
     merged["nodes"] = merge(nodes, overrides.get("nodes", {}))
     return merged
@@ -84,11 +87,11 @@ def lay(spec: LabSpec, doc: dict[str, Any]) -> None:
                 path.write_text(text)
                 path.chmod(mode)
         return
-    for node in spec.nodes:
+    for node in spec.having("lb"):
         text = tomli_w.dumps(doc | {"paths": paths(node, doc.get("paths", {})), "peers": _peers(spec, node)})
         (node.directory / CONFIG).write_text(text)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(_apply, spec.stacked), spec.nodes))
+        list(pool.map(partial(_apply, spec.stacked), spec.having("lb")))
 
 
 def paths(node: LabNode, overrides: dict[str, Any]) -> dict[str, Any]:

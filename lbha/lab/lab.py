@@ -27,9 +27,11 @@ from lbha.lab.control import Fault, Heal, Inject, Report, Stop, UnitState, ask
 from lbha.lab.faults import impossible
 from lbha.lab.spec import (
     OWN_SETUPS,
+    ROLES,
     SETUPS,
     SPEC_FILE,
     LabSpec,
+    Roles,
     directory_of,
     label,
     read,
@@ -53,6 +55,7 @@ def up(
     name: str,
     *,
     nodes: int = 3,
+    layout: Sequence[Roles] = (),
     setup: str = SETUPS[0],
     overrides: Path | None = None,
     kube_apiserver: str | None = None,
@@ -62,16 +65,18 @@ def up(
     """Start a lab and wait until everything in it is healthy.
 
     `overrides` is a TOML file merged into the lab's lbha.toml; `kube_apiserver` the path of a real one (else
-    the one on PATH, else the stand-in); `stacked`: it listens on 0.0.0.0, as kubeadm's does.
+    the one on PATH, else the stand-in); `stacked`: it listens on 0.0.0.0, as kubeadm's does. `layout`: what
+    each node runs, in place of `nodes` that run everything; with lbha's own setups.
 
     LabError or ConfigError when it cannot be; nothing is left then, except when it came up and is not healthy:
     then it stays, to be looked at.
     """
     directory = directory_of(name)
-    design.check_host(setup, nodes)
+    layout = layout or (ROLES,) * nodes
+    design.check_host(setup, len(layout))
     if _traces(name):
         raise LabError(f"lab {name} is up already, or was not ended; `lbha lab down --name {name}` ends it")
-    spec = design.lab(name, directory, nodes, setup, design.find_apiserver(kube_apiserver), stacked)
+    spec = design.lab(name, directory, layout, setup, design.find_apiserver(kube_apiserver), stacked)
     doc = files.document(spec, files.read_overrides(overrides))
     if setup in OWN_SETUPS:
         cluster = files.check(doc, spec, f"{overrides} on the lab's own lbha.toml" if overrides else "the lab")
@@ -177,7 +182,7 @@ def down(name: str) -> bool:
 
 def _namespaces(name: str) -> tuple[str, ...]:
     """The namespaces of the lab of that name that exist now."""
-    pattern = re.compile(rf"{re.escape(label(name))}-(cp\d|sw|client)")
+    pattern = re.compile(rf"{re.escape(label(name))}-((cp|lb|etcd)\d|sw|client)")
     there = wire.NETNS_DIR.iterdir() if wire.NETNS_DIR.is_dir() else ()
     return tuple(path.name for path in there if pattern.fullmatch(path.name))
 

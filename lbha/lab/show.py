@@ -40,17 +40,22 @@ def status(found: LabStatus) -> None:
 
 def _node(node: NodeStatus, found: LabStatus) -> tuple[Text, ...]:
     member = node.member
-    if member is None:
+    if "etcd" not in node.roles:
+        etcd = Text("-")
+    elif member is None:
         etcd = Text("no answer", "red")
     elif member.leader is None:
         etcd = Text("no leader", "red")
     else:
         etcd = Text("leader" if member.leader == node.name else "follower")
+    vrrp = Text("-")
+    if "lb" in node.roles:
+        vrrp = Text(node.vrrp.state) if node.vrrp else Text("no answer", "red")
     return (
         Text(node.name),
         Text(node.address),
         Text("here", "green") if node.holds_vip else Text("-"),
-        Text(node.vrrp.state if node.vrrp else "no answer", "" if node.vrrp else "red"),
+        vrrp,
         Text(_priority(node.vrrp)),
         etcd,
         _units(node, found),
@@ -77,14 +82,13 @@ def _servers(found: LabStatus) -> Table:
     """One row a server, one column for each haproxy that judges it."""
     table = Table(title="servers, as each haproxy sees them", title_justify="left", title_style="bold")
     table.add_column("server")
-    for node in found.nodes:
+    judges = [node for node in found.nodes if "lb" in node.roles]
+    for node in judges:
         table.add_column(f"on {node.name}")
-    names = dict.fromkeys(
-        (server.backend, server.server) for node in found.nodes for server in node.servers or ()
-    )
+    names = dict.fromkeys((server.backend, server.server) for node in judges for server in node.servers or ())
     for name in names:
         row = [Text("/".join(name))]
-        for node in found.nodes:
+        for node in judges:
             if node.servers is None:
                 row.append(Text("no answer", "red"))
                 continue

@@ -28,6 +28,11 @@ RECIPE_PORTS = {"kubeadm": (8443, 12379), "openshift": (9445, 12379)}
 STAND_IN = "stand-in"
 """The value of `LabSpec.apiserver` when no real kube-apiserver runs."""
 
+Roles = tuple[str, ...]
+
+ROLES: Roles = ("lb", "apiserver", "etcd")
+"""What a node may run: haproxy, keepalived and lbha; an apiserver; an etcd member."""
+
 SPEC_FILE = "lab.json"
 
 _DEFAULT_ROOT = "/run/lbha-lab"
@@ -38,13 +43,14 @@ _LONGEST = 80
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """One node: a network namespace, its addresses, and the directory that holds its engines' files."""
+    """One node: a network namespace, its addresses, the directory of its files, and which ROLES it has."""
 
     name: str
     address: str
     address6: str
     netns: str
     directory: Path
+    roles: Roles = ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,10 @@ class LabSpec:
     def log(self) -> Path:
         """The folder of everybody's output, one file a unit."""
         return self.directory / "log"
+
+    def having(self, role: str) -> tuple[LabNode, ...]:
+        """The nodes of that role."""
+        return tuple(node for node in self.nodes if role in node.roles)
 
     def node(self, name: str) -> LabNode:
         """The node of that name; LabError when there is none."""

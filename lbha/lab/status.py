@@ -17,7 +17,7 @@ from lbha.haproxy_text import SLOT
 from lbha.keepalived import Keepalived
 from lbha.lab import wire
 from lbha.lab.control import Fault, Reply, Report, UnitReport, UnitState, ask
-from lbha.lab.spec import LabNode, LabSpec
+from lbha.lab.spec import ROLES, LabNode, LabSpec, Roles
 from lbha.lab.units import ETCD_PORT
 from lbha.model import Paths
 
@@ -71,6 +71,7 @@ class NodeStatus:
     servers: tuple[ServerStatus, ...] | None
     member: MemberStatus | None
     units: tuple[UnitReport, ...]
+    roles: Roles = ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def gather(spec: LabSpec) -> LabStatus:
                 servers=servers[i].result(),
                 member=members.result().get(node.name),
                 units=tuple(unit for unit in report.units if unit.node == node.name),
+                roles=node.roles,
             )
             for i, node in enumerate(spec.nodes)
         )
@@ -144,8 +146,10 @@ def problems(status: LabStatus) -> list[str]:
             for unit in node.units
             if unit.state is not UnitState.RUNNING
         ]
-        if node.member is None:
+        if node.member is None and "etcd" in node.roles:
             found.append(f"etcd of {node.name} does not answer")
+        if "lb" not in node.roles:
+            continue
         if node.vrrp is None:
             found.append(f"keepalived of {node.name} does not answer")
         elif node.vrrp.state == "FAULT":
@@ -178,11 +182,10 @@ def _agreed_leader(members: dict[str, MemberStatus]) -> str | None:
 
 
 def _members(spec: LabSpec, pool: ThreadPoolExecutor) -> dict[str, MemberStatus]:
+    asked = spec.having("etcd")
     answers = {
         node.name: answer
-        for node, answer in zip(
-            spec.nodes, pool.map(lambda node: _endpoint(spec, node), spec.nodes), strict=True
-        )
+        for node, answer in zip(asked, pool.map(lambda node: _endpoint(spec, node), asked), strict=True)
         if answer
     }
     names = {answer["header"]["member_id"]: name for name, answer in answers.items()}

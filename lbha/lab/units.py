@@ -40,13 +40,14 @@ def units(spec: LabSpec) -> tuple[Unit, ...]:
     """Every unit of the lab, in the order in which they start."""
     made = []
     for node in spec.nodes:
-        made += [
-            Unit(node.name, "etcd", _in_netns(node, _etcd(spec, node))),
-            Unit(node.name, "haproxy", _in_netns(node, _haproxy(node))),
-            Unit(node.name, "keepalived", _keepalived(node)),
-            Unit(node.name, "apiserver", _in_netns(node, _apiserver(spec, node))),
-        ]
-        if spec.setup == "lbha-agent":
+        if "etcd" in node.roles:
+            made.append(Unit(node.name, "etcd", _in_netns(node, _etcd(spec, node))))
+        if "lb" in node.roles:
+            made.append(Unit(node.name, "haproxy", _in_netns(node, _haproxy(node))))
+            made.append(Unit(node.name, "keepalived", _keepalived(node)))
+        if "apiserver" in node.roles:
+            made.append(Unit(node.name, "apiserver", _in_netns(node, _apiserver(spec, node))))
+        if "lb" in node.roles and spec.setup == "lbha-agent":
             made.append(Unit(node.name, "agent", _agent(node)))
     return tuple(made)
 
@@ -107,7 +108,7 @@ def _etcd(spec: LabSpec, node: LabNode) -> list[str]:
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer(node)}",
         f"--initial-advertise-peer-urls={peer(node)}",
-        f"--initial-cluster={','.join(f'{n.name}={peer(n)}' for n in spec.nodes)}",
+        f"--initial-cluster={','.join(f'{n.name}={peer(n)}' for n in spec.having('etcd'))}",
         f"--initial-cluster-token={spec.name}",
         "--initial-cluster-state=new",
         f"--cert-file={cert}",

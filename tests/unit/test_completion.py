@@ -1,4 +1,7 @@
-"""A shell completes commands, options, nodes and services: real bash, and the words that zsh and fish read."""
+"""A shell completes commands, options, nodes and services: real bash, and the words that zsh and fish read.
+
+Real zsh and fish: tests/engines/test_completion_shells.py.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def test_a_file_that_cannot_be_read_or_is_wrong_completes_nothing(file: Path) ->
     ("shell", "begins", "asked"),
     [
         ("zsh", "#compdef lbha\n", {"COMP_WORDS": "lbha st", "COMP_CWORD": "1"}),
-        ("fish", "function _lbha_completion;\n", {"COMP_WORDS": "lbha st", "COMP_CWORD": "st"}),
+        ("fish", "function _lbha_completion\n", {"COMP_WORDS": "lbha st", "COMP_CWORD": "st"}),
     ],
 )
 def test_zsh_and_fish_are_answered(shell: str, begins: str, asked: dict[str, str]) -> None:

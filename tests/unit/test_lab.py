@@ -21,7 +21,7 @@ from lbha.lab.status import LabStatus, MemberStatus, NodeStatus, ServerStatus, V
 
 
 def made(count: int = 3, setup: str = "lbha-script", directory: Path = Path("/run/lbha-lab/x")) -> spec.LabSpec:
-    return design.lab("x", directory, count, setup, spec.STAND_IN)
+    return design.lab("x", directory, [spec.ROLES] * count, setup, spec.STAND_IN)
 
 
 def test_a_spec_survives_its_file(tmp_path: Path) -> None:
@@ -246,3 +246,24 @@ def test_a_slot_shows_as_the_address_that_it_carries_and_an_empty_one_not_at_all
         ServerStatus("etcd", "cp1", "UP", "L7OK"),
         ServerStatus("etcd", "10.0.0.14:2379", "UP", "L7OK"),
     )
+
+
+def test_a_node_runs_what_its_roles_say_and_nothing_else(tmp_path: Path) -> None:
+    layout = [("lb",), ("apiserver", "etcd"), ("etcd",), ("lb", "apiserver")]
+    made = design.lab("x", tmp_path, layout, "lbha-agent", spec.STAND_IN)
+    assert [node.name for node in made.nodes] == ["lb1", "cp2", "etcd3", "cp4"]
+    run = {
+        node.name: [unit.name for unit in units.units(made) if unit.node == node.name] for node in made.nodes
+    }
+    assert run == {
+        "lb1": ["haproxy", "keepalived", "agent"],
+        "cp2": ["etcd", "apiserver"],
+        "etcd3": ["etcd"],
+        "cp4": ["haproxy", "keepalived", "apiserver", "agent"],
+    }
+    (member,) = (unit for unit in units.units(made) if (unit.node, unit.name) == ("etcd3", "etcd"))
+    assert "--initial-cluster=cp2=https://10.77.0.12:2380,etcd3=https://10.77.0.13:2380" in member.argv
+    doc = files.document(made, {})
+    assert list(doc["nodes"]) == ["lb1", "cp4"]
+    assert doc["services"]["apiserver"]["backends"] == ["10.77.0.12", "10.77.0.14"]
+    assert doc["services"]["etcd"]["backends"] == ["10.77.0.12", "10.77.0.13"]
