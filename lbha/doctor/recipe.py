@@ -23,6 +23,7 @@ from lbha.doctor.recipe_files import (
     each_instance,
     each_keepalived,
     each_pool,
+    each_router,
     each_script,
 )
 from lbha.errors import ConfigError
@@ -92,11 +93,21 @@ RECIPE_CHECKS: tuple[Check[Recipe], ...] = (
         "keepalived: the virtual router id of every example",
         each_instance(keepalived.example_router_id),
     ),
-    Check("one-cluster", "keepalived, all nodes: what must be the same everywhere", nodes.one_cluster),
-    Check("same-priority", "keepalived, all nodes: two that take over at the same moment", nodes.same_priority),
-    Check("state-master", "keepalived, all nodes: who takes the VIP back", nodes.state_master),
-    Check("script-weight", "keepalived, all nodes: whether a failed script moves the VIP", nodes.script_weight),
-    Check("peers-listed", "keepalived, all nodes: each one lists the others", nodes.peers_listed),
+    Check(
+        "one-cluster", "keepalived, all nodes: what must be the same everywhere", each_router(nodes.one_cluster)
+    ),
+    Check(
+        "same-priority",
+        "keepalived, all nodes: two that take over at the same moment",
+        each_router(nodes.same_priority),
+    ),
+    Check("state-master", "keepalived, all nodes: who takes the VIP back", each_router(nodes.state_master)),
+    Check(
+        "script-weight",
+        "keepalived, all nodes: whether a failed script moves the VIP",
+        each_router(nodes.script_weight),
+    ),
+    Check("peers-listed", "keepalived, all nodes: each one lists the others", each_router(nodes.peers_listed)),
     Check("server-check", "haproxy: servers that nobody checks", each_pool(haproxy.server_check)),
     Check(
         "check-times", "haproxy: seconds until a dead server is out of the pool", each_pool(haproxy.check_times)

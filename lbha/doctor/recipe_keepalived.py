@@ -108,9 +108,9 @@ def script_user(conf: KeepalivedConf) -> Iterator[Finding]:
 
 
 def script_runs(script: Script) -> Iterator[Finding]:
-    """On this host, by keepalived's rules."""
-    for program in programs(script.command):
-        yield from judge_path("script-runs", program, path_facts(Path(program)))
+    """On this host, by keepalived's rules, which look at the first word alone."""
+    for program in programs(script.command)[:1]:
+        yield from judge_path("script-runs", program, path_facts(program))
 
 
 def script_asks(recipe: Recipe) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from lbha.errors import EngineError
 
 _SCRIPT = re.compile(r'^\s*script\s+(?:"([^"]*)"|(\S[^\n]*))', re.MULTILINE)
 _USER = re.compile(r"^\s*(?:script_user|user)\s+(\S+)", re.MULTILINE)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What systemd gives a service (systemd.exec(5)), and a container mostly has."""
+
 _FAILS_OPEN = "keepalived does not run it, and takes this node for healthy whatever happens"
 
 
@@ -32,7 +36,7 @@ def track_scripts(context: Context) -> Iterator[Finding]:
     own = {lbha, str(Path(lbha).resolve().parent / "lbha-track")}
     for program in programs(conf):
         if program not in own:
-            yield from judge_path("track-script", program, path_facts(Path(program)))
+            yield from judge_path("track-script", program, path_facts(program))
 
 
 def programs(conf: str) -> list[str]:
@@ -70,15 +74,17 @@ class PathFacts:
     gid: int
 
 
-def path_facts(program: Path) -> tuple[PathFacts, ...]:
-    """The program, its resolved self and every directory above both; empty when it does not exist."""
-    if not program.is_absolute() or not program.exists():
+def path_facts(program: str) -> tuple[PathFacts, ...]:
+    """The program, its resolved self and every directory above both; empty when it does not exist. A bare name
+    is looked for in PATH, as keepalived does."""
+    path = Path(program if "/" in program else shutil.which(program, path=_PATH) or "")
+    if not path.is_absolute() or not path.exists():
         return ()
-    resolved = program.resolve()
+    resolved = path.resolve()
     found = []
-    for path in sorted({program, resolved, *program.parents, *resolved.parents}):
-        status = path.lstat()
-        found.append(PathFacts(str(path), status.st_mode, status.st_uid, status.st_gid))
+    for each in sorted({path, resolved, *path.parents, *resolved.parents}):
+        status = each.lstat()
+        found.append(PathFacts(str(each), status.st_mode, status.st_uid, status.st_gid))
     return tuple(found)
 
 
@@ -86,13 +92,14 @@ def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[
     """keepalived's rules (enable_script_security): it exists, it can be executed, and nobody but root may
     change it or a directory above it."""
     cure = "install it where only root may write, with mode 0755"
-    if not program.startswith("/"):
+    if not program.startswith("/") and "/" in program:
         yield Finding(
             name, Severity.ERROR, f"{program} is no absolute path: {_FAILS_OPEN}", "write its whole path"
         )
         return
     if not facts:
-        yield Finding(name, Severity.ERROR, f"{program} does not exist: {_FAILS_OPEN}", cure)
+        where = "does not exist" if "/" in program else f"is in no directory of {_PATH}"
+        yield Finding(name, Severity.ERROR, f"{program} {where}: {_FAILS_OPEN}", cure)
         return
     own = [each for each in facts if stat.S_ISREG(each.mode)]
     if not any(each.mode & 0o111 for each in own):

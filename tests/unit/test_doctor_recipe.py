@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,70 @@ def test_each_trap_between_two_nodes(name: str, severity: Severity, changes: lis
     assert severity in judged(keepaliveds(*changes, both=False)).get(name, set())
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ([('"/bin/true --quick"', '"killall -0 haproxy"')], set()),
+        ([('"/bin/true --quick"', '"/usr/bin/test -e /no/such/file"')], set()),
+        ([('"/bin/true --quick"', '"no-such-program"')], {ERROR}),
+        ([('"/bin/true --quick"', '"bin/true"')], {ERROR}),
+    ],
+)
+def test_only_the_program_of_a_script_must_be_there_and_path_is_searched(
+    changes: list[tuple[str, str]], found: set[Severity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path: "/bin/true" if name == "killall" else None)
+    assert judged(keepaliveds(*changes)).get("script-runs", set()) == found
+
+
+def test_defaults_of_global_defs() -> None:
+    changes = [("  down_timer_adverts 6\n", ""), ("  vrrp_version 3\n", "  vrrp_down_timer_adverts 6\n")]
+    (instance,) = keepaliveds(*changes)[0].instances
+    assert (instance.version, instance.adverts) == (2, 6)
+    (instance,) = keepaliveds(*changes, ("10.0.0.100/32", "fd00::100/128"))[0].instances
+    assert instance.version == 3, "keepalived takes it for IPv6"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("  vrrp_version 3\n", "")],
+        [("  unicast_peer {\n    10.0.0.12\n  }\n", "")],
+    ],
+)
+def test_nodes_that_are_deaf_to_each_other(changes: list[tuple[str, str]]) -> None:
+    assert judged(keepaliveds(*changes, both=False))["one-cluster"] == {ERROR}
+
+
+def second_router(conf: str) -> str:
+    """The same file with a further virtual router, before the first."""
+    instance = conf[conf.index("vrrp_instance") :].replace("instance one", "instance two")
+    return conf.replace(
+        "vrrp_instance one", f"{instance.replace('router_id 77', 'router_id 78')}vrrp_instance one"
+    )
+
+
+def test_every_virtual_router_is_compared_whatever_their_order() -> None:
+    first, second = keepaliveds()
+    one = keepalived_conf.parse("cp1.conf", second_router(first.text))
+    two = second_router(second.text)
+    reversed_ = keepalived_conf.parse("cp2.conf", two)
+    reversed_ = replace(reversed_, instances=reversed_.instances[::-1])
+    assert "one-cluster" not in judged([one, reversed_])
+    other = keepalived_conf.parse("cp2.conf", two.replace("router_id 78", "router_id 79"))
+    (outcome,) = examine([each for each in RECIPE_CHECKS if each.name == "one-cluster"], Recipe((one, other)))
+    assert [each.evidence.partition(" differs")[0] for each in outcome.findings] == ["two: virtual_router_id"]
+
+
+def test_peers_without_an_address_of_their_own() -> None:
+    outcomes = examine(
+        RECIPE_CHECKS,
+        Recipe(keepaliveds(("  unicast_src_ip OWN\n".replace("OWN", "10.0.0.11"), ""), both=False)),
+    )
+    (listed,) = [each for each in outcomes if each.name == "peers-listed"]
+    assert listed.result is Result.NOT_CHECKED and "cp1.conf: without unicast_src_ip" in (listed.why or "")
+
+
 def test_a_weight_that_is_enough() -> None:
     enough = keepaliveds(("    haproxy\n", "    haproxy weight -30\n"))
     assert "script-weight" not in judged(enough)
@@ -277,7 +342,7 @@ def test_braces_that_do_not_match(text: str, tmp_path: Path) -> None:
         read([tmp_path / "x"], [])
 
 
-@given(st.text(alphabet="ab{}\n \"'!#/1 weight scrptvi_noe.", max_size=200))
+@given(st.text(alphabet="ab{}\n \"'!#/1 weight scrptvi_noefy.", max_size=200))
 def test_no_text_breaks_a_parser(text: str) -> None:
     try:
         conf = (keepalived_conf.parse("x", f"vrrp_script a {{\n{text}\n}}\nvrrp_instance b {{\n{text}\n}}"),)
