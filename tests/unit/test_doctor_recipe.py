@@ -258,6 +258,7 @@ def test_one_file_alone_does_not_tell() -> None:
         ("short-timeouts", WARNING, "timeout server 1h\n    timeout tunnel 1h", "timeout server 35s"),
         ("old-processes", WARNING, "    hard-stop-after 10m\n", ""),
         ("bind-clash", WARNING, "bind 10.0.0.100:6443", "bind *:6443"),
+        ("bind-clash", WARNING, "bind 10.0.0.100:6443", "bind ipv6@:::6443"),
         ("low-maxconn", WARNING, "inter 500ms", "maxconn 250 inter 500ms"),
         ("low-maxconn", WARNING, "    mode tcp\n", "    mode tcp\n    maxconn 100\n"),
         ("host-names", WARNING, "10.0.0.12:6443", "cp2.example:6443"),
@@ -266,6 +267,56 @@ def test_one_file_alone_does_not_tell() -> None:
 def test_each_trap_of_a_haproxy_cfg(name: str, severity: Severity, old: str, new: str) -> None:
     assert old in HAPROXY
     assert judged(haproxy=[HAPROXY.replace(old, new)]).get(name) == {severity}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (
+            "check-question",
+            "check-ssl verify none ",
+            "verify none\n    http-check connect port 6443 ssl\n    default-server ",
+        ),
+        ("idle-watches", "option srvtcpka", "option tcpka"),
+        ("short-timeouts", "timeout tunnel 1h", "timeout tunnel 0"),
+        (
+            "short-timeouts",
+            "client 1h\n    timeout server 1h\n    timeout tunnel 1h",
+            "client 0\n    timeout server 0",
+        ),
+        ("host-names", "10.0.0.12:6443", "cp2.example:6443 init-addr last,none"),
+        ("host-names", "10.0.0.12:6443", '"${CP2}:6443"'),
+        ("host-names", "10.0.0.12:6443", "ipv4@10.0.0.12:6443"),
+    ],
+)
+def test_another_way_to_write_what_is_no_trap(name: str, old: str, new: str) -> None:
+    assert old in HAPROXY
+    assert name not in judged(haproxy=[HAPROXY.replace(old, new)])
+
+
+def test_the_frontend_says_how_long_clients_may_be_silent() -> None:
+    without = HAPROXY.replace("    timeout tunnel 1h\n", "")
+    short = without.replace("timeout client 1h", "timeout client 20s")
+    own = "    default_backend apiservers\n    timeout client "
+    assert "short-timeouts" in judged(haproxy=[short])
+    assert "short-timeouts" not in judged(
+        haproxy=[short.replace("    default_backend apiservers\n", f"{own}1h\n")]
+    )
+    assert "short-timeouts" in judged(
+        haproxy=[without.replace("    default_backend apiservers\n", f"{own}20s\n")]
+    )
+
+
+def test_servers_of_a_template_and_none_at_all() -> None:
+    (start, _) = HAPROXY.split("    server cp1")
+    assert judged(haproxy=[f"{start}    server-template cp 1-3 cp.example:6443 no-check\n"])["host-names"] == {
+        WARNING
+    }
+    (outcome,) = examine(
+        [each for each in RECIPE_CHECKS if each.name == "host-names"],
+        Recipe((), (haproxy_conf.parse("x", start),)),
+    )
+    assert outcome.result is Result.DOES_NOT_APPLY and outcome.why == "no server"
 
 
 def recipe(name: str, tmp_path: Path) -> tuple[list[Path], list[Path]]:
