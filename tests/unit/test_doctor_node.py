@@ -350,13 +350,16 @@ def test_the_life_of_a_certificate(days: int, expected: list[Severity]) -> None:
 
 
 def test_names_and_usages() -> None:
+    clusters_own = ("kubernetes", "kubernetes.default", "kubernetes.default.svc.cluster.local", "localhost")
+
     def named(*names: str, vips: tuple[str, ...] = ("10.0.0.100",)) -> list[Severity]:
-        leads = {"api.example": ("10.0.0.100",), "kubernetes": ("10.0.0.100",)}
+        leads = dict.fromkeys(("api.example", "kubernetes.example", *clusters_own), ("10.0.0.100",))
         several = [replace(CERTIFICATE, where=where, names=frozenset(names)) for where in ("a", "b")]
         return seen(certificates.judge_names(several, vips, lambda name: leads.get(name, ())))
 
     assert named("10.0.0.100") == named("api.example", "cp1") == named("fd00:0::100", vips=("fd00::100",)) == []
-    assert named("cp1") == named("kubernetes") == [ERROR], "told once"
+    assert named("kubernetes.example") == []
+    assert named("cp1") == named(*clusters_own) == [ERROR], "told once"
     assert named("10.0.0.100", vips=("10.0.0.100", "fd00::100")) == [ERROR]
     server_only = replace(CERTIFICATE, client=False)
     assert seen(certificates.judge_usage([CERTIFICATE], [CERTIFICATE])) == []

@@ -14,7 +14,7 @@ from lbha import config, pki
 from lbha.cli.wiring import command
 from lbha.model import Cluster, Kind
 from lbha.wiring import PIECES
-from lbha.wiring.found import Contact, Found, Unreadable, commands_of_manifest, contacts, server
+from lbha.wiring.found import Certificate, Contact, Found, Unreadable, commands_of_manifest, contacts, server
 from lbha.wiring.found import command as command_line
 from lbha.wiring.verdict import Finding, Here, Way, judge
 
@@ -282,6 +282,16 @@ def test_a_certificate_without_the_vip_is_told(tree: Tree, smallest: str) -> Non
     code, lines = tree.check("--node", "cp1")
     assert code == 1
     assert any("does not name 10.0.0.100" in line for line in lines["kube-apiserver"])
+
+
+@pytest.mark.parametrize(("host", "way"), [("api.example.com", Way.VIP), ("cp2.example.com", Way.BAD)])
+def test_a_certificate_may_name_a_host_that_leads_to_the_vip(cluster: Cluster, host: str, way: Way) -> None:
+    shown = Certificate("kube-apiserver", frozenset({"10.0.0.11", host}), "a file")
+    here = Here(frozenset(), lambda name: NAMES.get(name, ()))
+    (told,) = [
+        each for each in judge(cluster, Found(certificates=(shown,)), here) if "certificate" in each.client
+    ]
+    assert told.way is way
 
 
 def test_a_member_that_advertises_the_vip_is_told(tree: Tree) -> None:
