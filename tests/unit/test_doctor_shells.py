@@ -14,10 +14,11 @@ from statuses import report, status
 from lbha.config import parse
 from lbha.doctor import clients, kubernetes, systemd
 from lbha.doctor.context import Context
-from lbha.doctor.examine import make_one
+from lbha.doctor.examine import examine, make_one
 from lbha.doctor.links import Address, Interface, Links
-from lbha.doctor.model import Outcome, Result
+from lbha.doctor.model import Check, Outcome, Result
 from lbha.doctor.registry import CHECKS
+from lbha.errors import LbhaError
 from lbha.facts import Peer
 from lbha.wiring import gather
 from lbha.wiring.gather import running
@@ -139,3 +140,18 @@ def test_an_apiserver_that_runs(context: Context) -> None:
             assert time.monotonic() < end
         assert severities(check("shutdown-delay", context)) == ["warning"]
         process.communicate(b"\n")
+
+
+def test_a_silent_agent_is_waited_for_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(*_: object, **__: object) -> None:
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+        raise LbhaError("the agent did not answer")
+
+    monkeypatch.setattr("lbha.agent.client.ask", ask)
+    several = [Check(name, "", lambda each: each.status and ()) for name in ("one", "two", "three")]
+    outcomes = examine(several, context, seconds=0.5)
+    assert {each.why for each in outcomes} == {"the agent did not answer"}
+    assert len(asked) == 1
