@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lbha.doctor import haproxy_conf, keepalived_conf
+from lbha import keepalived_conf
+from lbha.doctor import haproxy_conf
 from lbha.doctor import recipe_haproxy as haproxy
 from lbha.doctor import recipe_keepalived as keepalived
 from lbha.doctor import recipe_nodes as nodes

@@ -8,8 +8,8 @@ from typing import TypeAlias, TypeVar
 
 from lbha.doctor.fold import folded
 from lbha.doctor.haproxy_conf import HaproxyCfg, Proxy
-from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked
+from lbha.keepalived_conf import Instance, KeepalivedConf, Script
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
 from lbha.doctor.model import Finding, Severity
 from lbha.doctor.recipe_files import Recipe, each_instance
 from lbha.doctor.scripts import judge_path, path_facts
+from lbha.keepalived_conf import Instance, KeepalivedConf, Script
 
 SLOW = 5.0
 """Seconds that a script may take to be believed: clients' own timeouts are of that order."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from lbha.doctor.keepalived_conf import Instance
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.doctor.recipe_files import Nodes
+from lbha.keepalived_conf import Instance
 
 _DEAF = "they do not hear each other, and each holds the VIP"
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lbha import keepalived_conf
 from lbha.config import parse as parse_cluster
-from lbha.doctor import haproxy_conf, keepalived_conf
+from lbha.doctor import haproxy_conf
 from lbha.doctor.examine import examine
 from lbha.doctor.model import Outcome, Result, Severity
 from lbha.doctor.recipe import RECIPE_CHECKS, read
