@@ -261,6 +261,9 @@ def test_other_programs_on_the_ports(cluster: Cluster) -> None:
     assert judged(listener("10.0.0.100", 16443), redirected={"apiserver"}) == [FATAL]
     assert judged(listener("127.0.0.1", 8404)) == [FATAL]
     assert judged(listener("10.0.0.11", 8406)) == [WARNING]
+    six = replace(cluster, vips=("fd00::100",))
+    assert seen(ports.judge_ports(six, six.nodes[0], [listener("0.0.0.0", 6443)], set(), nft=True)) == []
+    assert seen(ports.judge_ports(six, six.nodes[0], [listener("::", 6443)], set(), nft=True)) == [FATAL]
 
 
 def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
@@ -397,7 +400,7 @@ TIMES = CheckTimes(0.5, 0.1, 2.0, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("70s", []), ("1m10s", []), ("500ms", [WARNING]), (None, [HINT]), ("0s", [HINT])]
+    ("value", "expected"), [("70s", []), ("1m10s", []), ("500ms", [WARNING]), (None, [HINT]), ("0", [HINT])]
 )
 def test_the_shutdown_delay(value: str | None, expected: list[Severity]) -> None:
     assert seen(kubernetes.judge_delay("kube-apiserver", value, TIMES)) == expected

@@ -218,6 +218,10 @@ def test_the_command_writes_and_never_overwrites(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (
+            ["--name", "\udcff", "--vip", "10.0.0.100", "--node", "cp1=10.0.0.11"],
+            "a control character in the value",
+        ),
         (["--vip", "10.0.0.100"], "no nodes; write --node cp1=10.0.0.11 for each"),
         (["--node", "cp1=10.0.0.11"], "no VIP; write --vip 10.0.0.100"),
         (["--node", "cp1"], "is not NAME=ADDRESS"),
