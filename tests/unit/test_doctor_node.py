@@ -567,3 +567,25 @@ COMMIT
 def test_iptables(rule: str, out: str, expected: list[Severity]) -> None:
     rules = iptables_rules(IPTABLES.format(rule=rule, out=out), "iptables").on_our_way("eth0")
     assert seen(firewall.judge_rules(rules, ["10.0.0.100"], ["10.0.0.12"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("mine", "deaf"),
+    [
+        ("-j RETURN", ["iptables filter INPUT"]),
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", ["iptables filter INPUT"]),
+        ("-i lo -j ACCEPT", ["iptables filter INPUT"]),
+        ("-p tcp -j ACCEPT", ["iptables filter INPUT"]),
+        ("-p vrrp -j ACCEPT", []),
+        ("-s 10.0.0.0/24 -j ACCEPT", []),
+        ("-m set --match-set nodes src -m comment --comment 'the nodes' -j ACCEPT", []),
+        ("-i eth+ -j ACCEPT", []),
+    ],
+)
+@pytest.mark.parametrize("how", [(":INPUT ACCEPT", ":INPUT DROP"), ("-j MINE", "-j MINE\n-A INPUT -j REJECT")])
+def test_a_chain_that_lets_nothing_through_but(mine: str, deaf: list[str], how: tuple[str, str]) -> None:
+    text = IPTABLES.format(rule=mine, out="-j ACCEPT")
+    assert list(iptables_rules(text, "iptables").deaf_chains("eth0", six=False)) == []
+    rules = iptables_rules(text.replace(*how), "iptables")
+    assert list(rules.deaf_chains("eth0", six=False)) == deaf
+    assert list(rules.deaf_chains("eth0", six=True)) == []
