@@ -80,7 +80,7 @@ class Ruleset:
         """Hook and rule, of those that packets to or from this host on that interface come by."""
         rules = [rule for rule in self.rules if _counts(rule, interface)]
         reached = {
-            each: hook for chain, hook in reversed(self.hooks.items()) for each in _reached({chain}, rules)
+            each: hook for chain, hook in reversed([*self.hooks.items()]) for each in _reached({chain}, rules)
         }
         return ((reached[rule.chain], rule) for rule in rules if rule.chain in reached)
 
