@@ -35,13 +35,17 @@ LONGEST = 4 << 20
 
 def read(keepaliveds: Iterable[Path], haproxys: Iterable[Path]) -> Recipe:
     """ConfigError when a file cannot be read or makes no sense."""
+    return Recipe(
+        tuple(map(_keepalived, keepaliveds)),
+        tuple(haproxy_conf.parse(str(path), _text(path)) for path in haproxys),
+    )
+
+
+def _keepalived(path: Path) -> keepalived_conf.KeepalivedConf:
     try:
-        return Recipe(
-            tuple(keepalived_conf.parse(str(path), _text(path)) for path in keepaliveds),
-            tuple(haproxy_conf.parse(str(path), _text(path)) for path in haproxys),
-        )
+        return keepalived_conf.parse(str(path), _text(path))
     except ValueError as error:
-        raise ConfigError(f"a keepalived.conf cannot be read: {error}") from None
+        raise ConfigError(f"{path} makes no sense as a keepalived.conf: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -103,13 +103,13 @@ def _merged(contacts: Iterable[Contact]) -> list[tuple[Contact, tuple[str, ...]]
 
 
 def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here: Here) -> Finding:
-    service = next((each for each in cluster.services if each.kind is contact.kind), None)
+    services = [each for each in cluster.services if each.kind is contact.kind]
     shown = one_line(",".join(contact.urls))
 
     def say(way: Way, text: str) -> Finding:
         return Finding(way, contact.client, f"{shown}: {text}", sources)
 
-    if service is None:
+    if not services:
         return say(Way.ABSENT, f'lbha.toml has no service of kind "{contact.kind}"')
     places = [_places(url, here.resolve) for url in contact.urls]
     if any(not place for place in places):
@@ -117,12 +117,13 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
     everywhere = {at for place in places for at in place}
     through = {at for at in everywhere if at.address in cluster.vips}
     listed = everywhere - through
-    if any(at.port != service.port for at in through):
-        return say(Way.PAST, f"the VIP at another port than {service.port}")
+    ports = sorted({each.port for each in services})
+    if any(at.port not in ports for at in through):
+        return say(Way.PAST, f"the VIP at another port than {' or '.join(map(str, ports))}")
     if through and not listed:
         return say(Way.VIP, "the VIP")
     if contact.kind is Kind.ETCD and len(contact.urls) > 1:
-        return say(Way.MEMBERS, _listed(cluster, service, listed))
+        return say(Way.MEMBERS, _listed(cluster, services[0], listed))
     if through:
         return say(Way.PAST, f"the VIP, but its name is {_some(listed)} as well")
     if contact.client in _OWN_IS_FINE and all(_own(cluster, at.address, here) for at in listed):

@@ -390,7 +390,7 @@ def test_a_tree_of_braces() -> None:
 @pytest.mark.parametrize("text", ["a {\n", "}\n"])
 def test_braces_that_do_not_match(text: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"/x makes no sense as a keepalived\.conf: "):
         read([tmp_path / "x"], [])
 
 

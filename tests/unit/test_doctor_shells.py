@@ -155,3 +155,20 @@ def test_a_silent_agent_is_waited_for_once(context: Context, monkeypatch: pytest
     outcomes = examine(several, context, seconds=0.5)
     assert {each.why for each in outcomes} == {"the agent did not answer"}
     assert len(asked) == 1
+
+
+def test_what_only_root_may_ask_is_not_checked(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert check("agent", context).result is Result.NOT_CHECKED
+    files = {name: tmp_path / name for name in ("ca", "cert", "key")}
+    for file in files.values():
+        file.touch()
+    context.cluster = replace(
+        context.cluster, peers=replace(context.cluster.peers, **{k: str(v) for k, v in files.items()})
+    )
+    outcome = check("peer-channel", context)
+    assert outcome.result is Result.NOT_CHECKED and "run it as root" in (outcome.why or "")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert severities(check("peer-channel", context)) == ["error"]
