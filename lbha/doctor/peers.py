@@ -40,8 +40,8 @@ def agent(context: Context) -> Iterator[Finding]:
         yield Finding(
             "agent",
             Severity.ERROR,
-            f"the agent refuses the present lbha.toml, what ran before runs on: {status.refused}",
-            "correct lbha.toml: the agent takes a good edit at once",
+            f"the present lbha.toml is not in force, what ran before runs on: {status.refused}",
+            "mend that: the agent tries again by itself, and takes a good edit of lbha.toml at once",
         )
 
 
