@@ -107,17 +107,8 @@ def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[
             name, Severity.ERROR, f"{program} is not executable: {_FAILS_OPEN}", f"chmod 755 {program}"
         )
     for each in facts:
-        if stat.S_ISLNK(each.mode):
-            continue
-        sticky = stat.S_ISDIR(each.mode) and each.mode & stat.S_ISVTX
-        others = each.mode & stat.S_IWOTH or (each.gid != 0 and each.mode & stat.S_IWGRP)
-        if each.uid != 0 or (others and not sticky):
-            whose = (
-                f"belongs to uid {each.uid}"
-                if each.uid
-                else f"may be written by others ({each.mode & 0o7777:o})"
-            )
-            yield Finding(name, Severity.ERROR, f"{program}: {each.path} {whose}: {_FAILS_OPEN}", cure)
+        if who := track_script.others_who_change(each.mode, each.uid, each.gid):
+            yield Finding(name, Severity.ERROR, f"{program}: {each.path} {who}: {_FAILS_OPEN}", cure)
 
 
 def _user_exists(name: str) -> bool:
