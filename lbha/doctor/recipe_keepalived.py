@@ -43,7 +43,15 @@ def nopreempt(instance: Instance) -> Iterator[Finding]:
 
 def auth_pass(instance: Instance) -> Iterator[Finding]:
     """VRRP 2's simple password; version 3 has none (RFC 9568, 1.5)."""
-    if instance.auth_pass is not None:
+    if instance.auth_pass is not None and instance.version == 3:
+        yield Finding(
+            "auth-pass",
+            Severity.HINT,
+            f"{instance.name} has an auth_pass, which keepalived ignores: VRRP 3 knows none, and whoever is on "
+            "the link can advertise",
+            "take authentication out; let nftables pass protocol 112 from the nodes alone",
+        )
+    elif instance.auth_pass is not None:
         cut = ", and only its first 8 characters count" if len(instance.auth_pass) > 8 else ""
         yield Finding(
             "auth-pass",
@@ -173,10 +181,11 @@ def adverts(instance: Instance) -> Iterator[Finding]:
 def multicast(instance: Instance) -> Iterator[Finding]:
     """No list of peers."""
     if not instance.peers:
+        group = "ff02::12" if any(":" in vip for vip in instance.vips) else "224.0.0.18"
         yield Finding(
             "multicast",
             Severity.HINT,
-            f"{instance.name} has no unicast_peer: adverts go to 224.0.0.18, which many "
+            f"{instance.name} has no unicast_peer: adverts go to {group}, which many "
             "clouds and switches drop (each node then holds the VIP), and whoever is on the link takes "
             "part",
             "unicast_src_ip and unicast_peer, with every other node in it",

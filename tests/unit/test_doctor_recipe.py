@@ -125,12 +125,6 @@ def test_files_without_a_trap() -> None:
     [
         ("nopreempt", ERROR, "    haproxy\n", "    haproxy weight -30\n  }\n  nopreempt\n  foo {\n"),
         ("nopreempt", HINT, "  interface eth0\n", "  interface eth0\n  nopreempt\n"),
-        (
-            "auth-pass",
-            WARNING,
-            "  interface eth0\n",
-            "  authentication {\n  auth_type PASS\n  auth_pass 42\n  }\n",
-        ),
         ("script-detection", WARNING, "  interval 2\n", "  interval 5\n"),
         ("script-detection", ERROR, "  fall 2\n", "  fall 11\n"),
         ("script-timeout", HINT, "  timeout 1\n", ""),
@@ -177,6 +171,12 @@ def test_only_the_program_of_a_script_must_be_there_and_path_is_searched(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name, path: "/bin/true" if name == "killall" else None)
     assert judged(keepaliveds(*changes)).get("script-runs", set()) == found
+
+
+def test_a_password_is_shown_in_version_2_and_ignored_in_version_3() -> None:
+    auth = ("  interface eth0\n", "  authentication {\n  auth_type PASS\n  auth_pass 42\n  }\n")
+    assert judged(keepaliveds(auth))["auth-pass"] == {HINT}
+    assert judged(keepaliveds(auth, ("  vrrp_version 3\n", "")))["auth-pass"] == {WARNING}
 
 
 def test_defaults_of_global_defs() -> None:
