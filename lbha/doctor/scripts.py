@@ -13,10 +13,10 @@ from pathlib import Path
 
 from lbha import track_script
 from lbha.doctor.context import Context
-from lbha.doctor.model import Finding, Severity
+from lbha.doctor.model import Finding, NotChecked, Severity
 from lbha.errors import EngineError
+from lbha.keepalived_conf import parse
 
-_SCRIPT = re.compile(r'^\s*script\s+(?:"([^"]*)"|(\S[^\n]*))', re.MULTILINE)
 _USER = re.compile(r"^\s*(?:script_user|user)\s+(\S+)", re.MULTILINE)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What systemd gives a service (systemd.exec(5)), and a container mostly has."""
@@ -40,9 +40,12 @@ def track_scripts(context: Context) -> Iterator[Finding]:
 
 
 def programs(conf: str) -> list[str]:
-    """The program of each `script` line, each once."""
-    lines = [quoted or plain for quoted, plain in _SCRIPT.findall(conf)]
-    return list(dict.fromkeys(words[0] for line in lines if (words := _words(line))))
+    """The program of each vrrp_script, each once. NotChecked when the file makes no sense."""
+    try:
+        commands = [script.command for script in parse("keepalived.conf", conf).scripts]
+    except ValueError as error:
+        raise NotChecked(f"keepalived.conf: {error}") from None
+    return list(dict.fromkeys(words[0] for command in commands if (words := _words(command))))
 
 
 def _words(line: str) -> list[str]:

@@ -282,6 +282,9 @@ def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
 def test_programs_of_a_keepalived_conf() -> None:
     conf = 'vrrp_script a {\n  script "/usr/bin/x --y z"\n}\nvrrp_script b {\n script /usr/bin/w q\n}\n'
     assert scripts.programs(conf) == ["/usr/bin/x", "/usr/bin/w"]
+    assert scripts.programs("vrrp_script a { script '/usr/bin/x --y' ! or /usr/bin/z\n}\n") == ["/usr/bin/x"]
+    with pytest.raises(NotChecked):
+        scripts.programs("vrrp_script a {\n")
 
 
 def test_a_script_that_keepalived_would_not_run() -> None:
