@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 
 MOST_WORDS = 100_000
@@ -49,7 +49,6 @@ class Script:
     timeout: float | None
     weight: int
     fall: int
-    rise: int
 
     @property
     def detection(self) -> float:
@@ -102,7 +101,6 @@ class KeepalivedConf:
     scripts: tuple[Script, ...]
     script_user: bool
     script_security: bool
-    text: str = field(repr=False, default="")
 
 
 def parse(path: str, text: str) -> KeepalivedConf:
@@ -118,7 +116,6 @@ def parse(path: str, text: str) -> KeepalivedConf:
         tuple(scripts.values()),
         script_user=defaults.first("script_user") is not None or users,
         script_security=defaults.first("enable_script_security") is not None,
-        text=text,
     )
 
 
@@ -132,7 +129,6 @@ def _script(block: Statement) -> Script:
         timeout=block.number("timeout", 0) if written else None,
         weight=int(block.number("weight", 0)),
         fall=int(block.number("fall", 1)),
-        rise=int(block.number("rise", 1)),
     )
 
 

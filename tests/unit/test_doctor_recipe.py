@@ -84,7 +84,7 @@ backend apiservers
 """One without a trap."""
 
 
-def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+def texts(*changes: tuple[str, str], both: bool = True) -> list[str]:
     """Two nodes' files, with the change in the first one, or in both."""
     found = []
     for number, (own, peer, priority) in enumerate((("11", "12", "200"), ("12", "11", "180"))):
@@ -94,16 +94,24 @@ def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalive
             for old, new in changes:
                 assert old in text, old
                 text = text.replace(old, new)
-        found.append(keepalived_conf.parse(f"cp{number + 1}.conf", text))
-    return tuple(found)
+        found.append(text)
+    return found
+
+
+def parsed(*found: str) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+    return tuple(keepalived_conf.parse(f"cp{number}.conf", text) for number, text in enumerate(found, 1))
+
+
+def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+    return parsed(*texts(*changes, both=both))
 
 
 def judged(
     keepalived: Sequence[keepalived_conf.KeepalivedConf] = (), haproxy: Iterable[str] = ()
 ) -> dict[str, set[Severity]]:
     """What is found, by check."""
-    parsed = tuple(haproxy_conf.parse("haproxy.cfg", text) for text in haproxy)
-    outcomes = examine(RECIPE_CHECKS, Recipe(tuple(keepalived), parsed))
+    cfgs = tuple(haproxy_conf.parse("haproxy.cfg", text) for text in haproxy)
+    outcomes = examine(RECIPE_CHECKS, Recipe(tuple(keepalived), cfgs))
     return by_check(outcomes)
 
 
@@ -207,14 +215,11 @@ def second_router(conf: str) -> str:
 
 
 def test_every_virtual_router_is_compared_whatever_their_order() -> None:
-    first, second = keepaliveds()
-    one = keepalived_conf.parse("cp1.conf", second_router(first.text))
-    two = second_router(second.text)
-    reversed_ = keepalived_conf.parse("cp2.conf", two)
-    reversed_ = replace(reversed_, instances=reversed_.instances[::-1])
-    assert "one-cluster" not in judged([one, reversed_])
-    other = keepalived_conf.parse("cp2.conf", two.replace("router_id 78", "router_id 79"))
-    (outcome,) = examine([each for each in RECIPE_CHECKS if each.name == "one-cluster"], Recipe((one, other)))
+    one, two = parsed(*map(second_router, texts()))
+    assert "one-cluster" not in judged([one, replace(two, instances=two.instances[::-1])])
+    first, second = map(second_router, texts())
+    other = parsed(first, second.replace("router_id 78", "router_id 79"))
+    (outcome,) = examine([each for each in RECIPE_CHECKS if each.name == "one-cluster"], Recipe(other))
     assert [each.evidence.partition(" differs")[0] for each in outcome.findings] == ["two: virtual_router_id"]
 
 
