@@ -39,11 +39,12 @@ def etcd_env(text: str, source: str) -> FoundEtcd:
     try:
         values = parse_env(text)
         members = _members(values.get("ETCD_INITIAL_CLUSTER", ""))
-        clients = [host_and_port(each) for each in _listed(values.get("ETCD_ADVERTISE_CLIENT_URLS", ""))]
+        urls = _listed(values.get("ETCD_ADVERTISE_CLIENT_URLS", ""))
+        outside = [(url, port) for url in urls for host, port in [host_and_port(url)] if not _is_loopback(host)]
     except DiscoveryError as error:
         raise ConfigError(f"{source}: {error}") from None
-    outside = [port for host, port in clients if not _is_loopback(host)]
-    return FoundEtcd(members, outside[0] if outside else 2379, _etcd_tls(values, source))
+    url, port = (*outside, *((url, 2379) for url in urls), ("", 2379))[0]
+    return FoundEtcd(members, port, _etcd_tls(values, source) if url.startswith("https:") else None)
 
 
 def _members(value: str) -> dict[str, str]:
@@ -59,15 +60,11 @@ def _members(value: str) -> dict[str, str]:
     return found
 
 
-def _etcd_tls(values: Mapping[str, str], source: str) -> Tls | None:
-    """Where it asks for a certificate, its own does: it allows clientAuth, or etcd's gateway would not work."""
-    if not values.get("ETCD_ADVERTISE_CLIENT_URLS", "").strip().startswith("https:"):
-        return None
+def _etcd_tls(values: Mapping[str, str], source: str) -> Tls:
+    """It asks for a certificate as soon as ETCD_TRUSTED_CA_FILE is set, whatever ETCD_CLIENT_CERT_AUTH says
+    (etcd 3.4, tried). Its own does: it allows clientAuth, or etcd's gateway would not work."""
     ca = values.get("ETCD_TRUSTED_CA_FILE") or None
     cert, key = values.get("ETCD_CERT_FILE") or None, values.get("ETCD_KEY_FILE") or None
-    asks = values.get("ETCD_CLIENT_CERT_AUTH", "").lower() in ("true", "1")
-    if ca and not asks:
-        return Tls(ca)
     if cert and key:
         return Tls(ca, cert, key)
     raise ConfigError(

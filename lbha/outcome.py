@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from lbha.election import skew, winner
 from lbha.errors import ConfigError
 from lbha.facts import Report, Status
+from lbha.forecast.waits import removal
 from lbha.health import SERVING
 from lbha.known import earned, holders, known, standing
 from lbha.model import Cluster, Service
@@ -186,7 +187,4 @@ def _noticed(cluster: Cluster, what: _Failure, services: Sequence[str]) -> float
     """Seconds until haproxy's checks have the backends of these services down: one that died refuses at once,
     one on a dead host lets each check time out."""
     checks = [service.check for service in cluster.services if service.name in services]
-    silent = what.part is None
-    return max(
-        (c.interval + (c.fall - 1) * c.fast_interval + c.fall * c.timeout * silent for c in checks), default=0.0
-    )
+    return max((removal(check, silent=what.part is None)[0] for check in checks), default=0.0)

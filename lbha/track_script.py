@@ -45,14 +45,23 @@ def _prove_safe(program: Path) -> None:
     resolved = program.resolve()
     for path in sorted({program, resolved, *program.parents, *resolved.parents}):
         status = path.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            continue
-        if status.st_uid != 0:
-            raise _refusal(program, f"{path} belongs to uid {status.st_uid}, not to root")
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        others = status.st_mode & stat.S_IWOTH or (status.st_gid != 0 and status.st_mode & stat.S_IWGRP)
-        if others and not sticky:
-            raise _refusal(program, f"{path} is writable by others than root")
+        if who := others_who_change(status.st_mode, status.st_uid, status.st_gid):
+            raise _refusal(program, f"{path} {who}")
+
+
+def others_who_change(mode: int, uid: int, gid: int) -> str | None:
+    """Who but root may change a file, or what is in a directory, of that lstat; None: nobody.
+
+    A group of root's (gid 0) is root, what is in a sticky directory is its owners', and of a link only what it
+    leads to counts.
+    """
+    if stat.S_ISLNK(mode):
+        return None
+    if uid != 0:
+        return f"belongs to uid {uid}, not to root"
+    sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    others = mode & (stat.S_IWOTH | (stat.S_IWGRP if gid else 0))
+    return f"is writable by others than root ({mode & 0o7777:o})" if others and not sticky else None
 
 
 def _prove_runs(program: Path) -> None:

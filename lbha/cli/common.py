@@ -7,13 +7,16 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lbha import config
 from lbha.errors import LbhaError
 from lbha.model import Cluster
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_CONFIG = "/etc/lbha/lbha.toml"
 
@@ -70,6 +73,17 @@ def _cluster_to_complete(context: click.Context) -> Cluster | None:
 def load_cluster(config_file: Path) -> Cluster:
     """The cluster file, with this very lbha as the program that keepalived runs unless the file names one."""
     return config.load(config_file, program=own_program())
+
+
+def console(width: int = 120) -> Console:
+    """Where tables go. A file or a pipe has no width: `width` then."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, which means something here: `lbha.cli.main` knows.
+
+    return Output(width=None if sys.stdout.isatty() else width)
 
 
 def since(age: float | None) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbha.cli.common import config_option, load_cluster, node_option
+from lbha.cli.common import config_option, console, load_cluster, node_option
 
 if TYPE_CHECKING:
     from lbha.doctor.model import Check, Outcome
@@ -107,7 +106,4 @@ def _tell(outcomes: Sequence[Outcome], as_json: bool) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(show.programs(outcomes))))
         return
-    from rich.console import Console
-
-    # A file or a pipe has no width.
-    Console(width=None if sys.stdout.isatty() else 120).print(show.people(outcomes))
+    console().print(show.people(outcomes))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from lbha.cli.common import console
 from lbha.errors import LabError
 from lbha.lab.spec import OWN_SETUPS, RECIPE_PORTS
 
@@ -134,8 +134,8 @@ def command(
         except KeyboardInterrupt:
             series.broken.append("interrupted")
     if series.results:
-        # A file or a pipe has no width: give every median its worst on the same line.
-        Console(width=None if sys.stdout.isatty() else 110).print(table(series.results))
+        # Every median with its worst on the same line.
+        console(110).print(table(series.results))
     for line in series.broken:
         click.echo(f"lbha: {line}", err=True)
     ctx.exit(0 if not series.broken and drill.passed(series.results) else 1)

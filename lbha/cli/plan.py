@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from lbha.cli.common import config_option, load_cluster
+from lbha.cli.common import config_option, console, load_cluster
 from lbha.model import Mode
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @click.command()
@@ -60,7 +55,7 @@ def command(
         else:
             from lbha.forecast import show
 
-            _console().print(show.change(change, steps))
+            console().print(show.change(change, steps))
         return 1 if change.refusals else 0
 
     from lbha.forecast.bounds import bounds
@@ -85,10 +80,10 @@ def command(
 
         from lbha.forecast import show
 
-        console, service = _console(), observed(cluster).name
+        output, service = console(), observed(cluster).name
         for each in modes:
-            console.print(show.bounds(computed[each], measured[each], service, bool(drill_file)), Text())
-        console.print(show.proof(proofs))
+            output.print(show.bounds(computed[each], measured[each], service, bool(drill_file)), Text())
+        output.print(show.proof(proofs))
     above = any(found and found.above for each in modes for found in measured[each])
     return 1 if above or any(proof.wrong for proof in proofs) else 0
 
@@ -97,10 +92,3 @@ def _json(value: object) -> None:
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value)))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # A file or a pipe has no width.
-    return Console(width=None if sys.stdout.isatty() else 120)

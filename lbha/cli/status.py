@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lbha.cli.agent_options import run_dir
-from lbha.cli.common import config_option
+from lbha.cli.common import config_option, console
 from lbha.errors import LbhaError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from lbha.facts import Status
 
@@ -49,14 +48,14 @@ def command(config_file: Path, watch: bool, as_json: bool) -> int:
     else:
         from lbha.agent import show
 
-        _console().print(show.status(found, now))
+        console().print(show.status(found, now))
     return 1 if any(problem.wrong for problem in problems(found, now)) else 0
 
 
 def _watch(where: str) -> None:
     from rich.live import Live
 
-    with Live(_look(where), console=_console(), screen=True, auto_refresh=False) as live:
+    with Live(_look(where), console=console(), screen=True, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(EVERY)
@@ -76,10 +75,3 @@ def _look(where: str) -> RenderableType:
         return show.status(ask(where, "GET", "/status"), time.time())
     except LbhaError as error:
         return Text(str(error), show.BAD)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # A file or a pipe has no width.
-    return Console(width=None if sys.stdout.isatty() else 120)

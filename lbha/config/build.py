@@ -67,7 +67,8 @@ def default_virtual_router_id(name: str) -> int:
     """A stable hash of the cluster's name, 1..255 (RFC 9568, 5.2.3)."""
     import hashlib
 
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 255 + 1
+    # What is no UTF-8 on a command line is refused as a name, later and in a line.
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") % 255 + 1
 
 
 def _virtual_router_id(document: Document, raw: RawCluster) -> int:

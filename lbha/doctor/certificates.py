@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -18,14 +17,10 @@ from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
 from lbha.doctor.served import Served
 from lbha.model import Cluster, Kind
 from lbha.wiring.gather import resolve
-from lbha.wiring.verdict import Resolve
+from lbha.wiring.verdict import Resolve, unnamed
 
 SOON, VERY_SOON = timedelta(days=30), timedelta(days=7)
 """A certificate with less than this left: a warning, an error."""
-
-
-_NEVER_THE_VIP = ("kubernetes", "localhost")
-"""Names in an apiserver's certificate that lead to the `kubernetes` service, or home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +127,7 @@ def judge_names(shown: Iterable[Certificate], vips: Sequence[str], resolve: Reso
 
 
 def _names(each: Certificate, vips: Sequence[str], resolve: Resolve) -> Iterator[Finding]:
-    addresses = {str(ip_address(name)) for name in each.names if _is_address(name)}
-    missing = [vip for vip in vips if vip not in addresses]
-    hosts = [name for name in each.names if not _is_address(name) and not name.startswith(_NEVER_THE_VIP)]
-    if missing and not any(set(missing) <= set(resolve(host)) for host in hosts):
+    if missing := unnamed(each.names, vips, resolve):
         yield Finding(
             "certificate-names",
             Severity.ERROR,
@@ -243,11 +235,3 @@ def _read(key: str, path: str) -> list[Certificate]:
     except (FileNotFoundError, ValueError):
         return []
     return [parse(f"{path} ({key})", each) for each in certificates]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lbha import host
 from lbha.doctor.links import Interface, Links, links
@@ -23,16 +24,44 @@ DISCOVERY_TIMEOUT = 1.5
 LISTEN_LONGEST = 3.0
 """Seconds: for an answer of the agent, for the sources of backends, and for adverts."""
 
+_T = TypeVar("_T")
+
+
+class _fact(Generic[_T]):
+    """A property that is gathered once, whichever of the checks' threads asks first. That it cannot be had is
+    kept as well: who asks again would wait for the same silence, until the checks' time is up."""
+
+    def __init__(self, gather: Callable[[Context], _T]) -> None:
+        self._gather, self._lock, self._name = gather, threading.Lock(), gather.__name__
+        self.__doc__ = gather.__doc__
+
+    def __get__(self, context: Context, _: type[Context]) -> _T:
+        with self._lock:
+            kept: dict[str, _T] = context.__dict__
+            if self._name not in kept:
+                if failure := context.failures.get(self._name):
+                    raise failure
+                try:
+                    kept[self._name] = self._gather(context)
+                except Exception as error:
+                    context.failures[self._name] = error
+                    raise
+            return kept[self._name]
+
 
 class Context:
     """This node, by lbha.toml and by what it is. Facts that cannot be had raise NotChecked at each use."""
+
+    failures: dict[str, Exception]
+    """By fact, why it cannot be had."""
 
     def __init__(self, cluster: Cluster, config_file: Path, node_name: str | None = None) -> None:
         self.cluster = cluster
         self.config_file = config_file
         self.node_name = node_name
+        self.failures = {}
 
-    @cached_property
+    @_fact
     def node(self) -> Node:
         """Which node of the file this host is."""
         try:
@@ -40,7 +69,7 @@ class Context:
         except ConfigError as error:
             raise NotChecked("it is not known which node this is; see the check node") from error
 
-    @cached_property
+    @_fact
     def others(self) -> tuple[Node, ...]:
         """The other nodes. DoesNotApply where there is none."""
         others = tuple(node for node in self.cluster.nodes if node != self.node)
@@ -48,12 +77,12 @@ class Context:
             raise DoesNotApply("a cluster of one node")
         return others
 
-    @cached_property
+    @_fact
     def links(self) -> Links:
         """Interfaces and addresses of this host."""
         return links()
 
-    @cached_property
+    @_fact
     def interface(self) -> Interface:
         """Where the VIP goes on this host."""
         name = host.interface_of(self.cluster, self.node)
@@ -62,22 +91,22 @@ class Context:
             raise NotChecked(f"the interface {name or 'of ' + self.node.address} is not on this host")
         return found
 
-    @cached_property
+    @_fact
     def holds_vip(self) -> bool:
         """Whether this host has the VIP now."""
         return self.links.carrying(self.cluster.vips[0]) is not None
 
-    @cached_property
+    @_fact
     def haproxy_cfg(self) -> str:
         """What lies in the place of haproxy.cfg."""
         return self._laid(self.cluster.paths.haproxy_cfg)
 
-    @cached_property
+    @_fact
     def keepalived_conf(self) -> str:
         """What lies in the place of keepalived.conf."""
         return self._laid(self.cluster.paths.keepalived_conf)
 
-    @cached_property
+    @_fact
     def status(self) -> Status:
         """This node's agent and what it knows of the others. DoesNotApply in script mode."""
         from lbha.agent.client import ask
@@ -89,14 +118,14 @@ class Context:
         except LbhaError as error:
             raise NotChecked(str(error)) from None
 
-    @cached_property
+    @_fact
     def reports(self) -> dict[str, Report]:
         """What is known of each node now, this one included."""
         from lbha.known import known
 
         return known(self.status, time.time())
 
-    @cached_property
+    @_fact
     def pools(self) -> Pools:
         """Every service's backends, as discovery finds them now."""
         from lbha import discovery
@@ -108,14 +137,14 @@ class Context:
         """The backends of a service."""
         return self.pools[service].backends
 
-    @cached_property
+    @_fact
     def served(self) -> tuple[Served, ...]:
         """Every apiserver and etcd member, asked as haproxy asks it."""
         from lbha.doctor.served import look_at_all
 
         return look_at_all(self.cluster.services, self.pools)
 
-    @cached_property
+    @_fact
     def adverts(self) -> tuple[tuple[str, Advert], ...]:
         """The VRRP adverts that reach this host within some intervals, with their senders."""
         from lbha.doctor.hear import hear

@@ -49,33 +49,28 @@ def file_modes(context: Context) -> Iterator[Finding]:
 
 
 def judge_modes(found: Iterable[Seen]) -> Iterator[Finding]:
-    """By owner and mode. A group of root's (gid 0) is root."""
+    """By owner and mode."""
     for each in found:
-        group = each.gid != 0
-        mode = f"mode {each.mode & 0o7777:o}, uid {each.uid}, gid {each.gid}"
-        writable = each.mode & stat.S_IWOTH or (group and each.mode & stat.S_IWGRP)
-        readable = each.mode & stat.S_IROTH or (group and each.mode & stat.S_IRGRP)
-        if each.what == "acts" and (each.uid != 0 or writable):
-            yield Finding(
-                "file-modes",
-                Severity.ERROR,
-                f"{each.path} ({mode}) may be changed by others than root, and root does what it says",
-                f"chown root:root {each.path}; chmod go-w {each.path}",
-            )
-        elif each.what == "secret" and readable:
-            yield Finding(
-                "file-modes",
-                Severity.WARNING,
-                f"{each.path} ({mode}), a key, may be read by others than root",
-                f"chmod 600 {each.path}",
-            )
-        elif each.what == "socket" and writable:
-            yield Finding(
-                "file-modes",
-                Severity.ERROR,
-                f"{each.path} ({mode}): others than root may take servers out of the pools and end sessions",
-                "mode 600: in haproxy.cfg for the admin socket, -S PATH,mode,600 for the master's",
-            )
+        if trap := _trap(each):
+            severity, harm, cure = trap
+            mode = f"mode {each.mode & 0o7777:o}, uid {each.uid}, gid {each.gid}"
+            yield Finding("file-modes", severity, f"{each.path} ({mode}){harm}", cure)
+
+
+def _trap(each: Seen) -> tuple[Severity, str, str] | None:
+    """How bad it is, why, and the cure. A group of root's (gid 0) is root."""
+    others = each.mode & (stat.S_IRWXO | (stat.S_IRWXG if each.gid else 0))
+    writable, readable = others & (stat.S_IWOTH | stat.S_IWGRP), others & (stat.S_IROTH | stat.S_IRGRP)
+    if each.what == "acts" and (each.uid != 0 or writable):
+        harm = " may be changed by others than root, and root does what it says"
+        return Severity.ERROR, harm, f"chown root:root {each.path}; chmod go-w {each.path}"
+    if each.what == "secret" and readable:
+        return Severity.WARNING, ", a key, may be read by others than root", f"chmod 600 {each.path}"
+    if each.what == "socket" and writable:
+        harm = ": others than root may take servers out of the pools and end sessions"
+        cure = "mode 600: in haproxy.cfg for the admin socket, -S PATH,mode,600 for the master's"
+        return Severity.ERROR, harm, cure
+    return None
 
 
 def _seen(paths: Iterable[str], what: str) -> Iterator[Seen]:

@@ -19,7 +19,9 @@ def firewall(context: Context) -> Iterator[Finding]:
     if not found:
         raise NotChecked("neither nft nor iptables-save is installed: nobody can list the rules")
     nodes = [address for node in context.cluster.nodes for address in node.addresses]
+    six = ":" in context.node.address
     for ruleset in found:
+        yield from judge_denials(ruleset.deaf_chains(interface, six=six), nodes)
         yield from judge_rules(ruleset.on_our_way(interface), context.cluster.vips, nodes)
 
 
@@ -35,6 +37,18 @@ def _rulesets() -> list[Ruleset]:
         if code == 0:
             found.append(iptables_rules(output, program.removesuffix("-save")))
     return found
+
+
+def judge_denials(chains: Iterable[str], nodes: Sequence[str]) -> Iterator[Finding]:
+    """`chains` that drop what no rule lets through, VRRP with it."""
+    for chain in chains:
+        yield Finding(
+            "firewall",
+            Severity.ERROR,
+            f"{chain} drops what no rule lets through, and none lets VRRP (protocol 112) through: a node that "
+            "starts hears no holder, and takes the VIP beside it",
+            f"let it pass in that chain, from and to the nodes ({', '.join(nodes)}): meta l4proto 112 accept",
+        )
 
 
 def judge_rules(

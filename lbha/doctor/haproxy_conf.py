@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _SECTIONS = frozenset(
     (
@@ -49,13 +49,15 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A frontend, backend or listen section, with the lines of the `defaults` before it. `fallback`: traffic
-    comes only when another pool has no live server (`use_backend … if { nbsrv(…) … }`)."""
+    comes only when another pool has no live server (`use_backend … if { nbsrv(…) … }`). `fronts`: the frontends
+    that name a backend."""
 
     kind: str
     name: str
     lines: tuple[Line, ...]
     servers: tuple[Server, ...]
     fallback: bool = False
+    fronts: tuple[Proxy, ...] = ()
 
     def find(self, *words: str) -> Line | None:
         """The last line that begins with these words: a proxy's own comes after the defaults'."""
@@ -68,9 +70,14 @@ class Proxy:
         return on is not None and (off is None or self.lines.index(on) > self.lines.index(off))
 
     def timeout(self, name: str) -> float | None:
-        """`timeout NAME` in seconds; None where there is none."""
+        """`timeout NAME` in seconds; None where there is none, which 0 means too."""
         line = self.find("timeout", name)
-        return seconds(line[2]) if line and len(line) > 2 else None
+        return seconds(line[2]) or None if line and len(line) > 2 else None
+
+    def client_timeout(self) -> float | None:
+        """The shortest `timeout client` of those that lead here, whose matter it is."""
+        found = [front.timeout("client") for front in self.fronts or (self,)]
+        return min((value for value in found if value is not None), default=None)
 
     @property
     def mode(self) -> str:
@@ -100,6 +107,7 @@ class HaproxyCfg:
                     for part in line[1].split(","):
                         address, _, port = part.rpartition(":")
                         if port.isdigit():
+                            address = address.removeprefix("ipv4@").removeprefix("ipv6@")
                             everywhere = address in ("", "*", "0.0.0.0", "::", "[::]", ":")
                             found.append(("" if everywhere else address.strip("[]"), int(port)))
         return tuple(found)
@@ -133,7 +141,9 @@ def parse(path: str, text: str) -> HaproxyCfg:
         elif kind in ("frontend", "backend", "listen"):
             both = (*defaults, *lines)
             proxies.append(Proxy(kind, name, both, _servers(both), name in fallbacks))
-    return HaproxyCfg(path, global_lines, tuple(proxies))
+    return HaproxyCfg(
+        path, global_lines, tuple(replace(each, fronts=_fronts(each, proxies)) for each in proxies)
+    )
 
 
 def seconds(text: str) -> float | None:
@@ -142,13 +152,23 @@ def seconds(text: str) -> float | None:
     return float(found.group(1)) * _UNITS[found.group(2)] if found else None
 
 
+def _fronts(backend: Proxy, proxies: Sequence[Proxy]) -> tuple[Proxy, ...]:
+    if backend.kind != "backend":
+        return ()
+    leads = (("default_backend", backend.name), ("use_backend", backend.name))
+    return tuple(each for each in proxies if any(line[:2] in leads for line in each.lines))
+
+
 def _servers(lines: Sequence[Line]) -> tuple[Server, ...]:
     common: Line = ()
     found = []
     for line in lines:
         if line[0] == "default-server":
             common = (*line[1:], *common)
-        elif line[0] == "server" and len(line) > 2:
+            continue
+        if line[0] == "server-template" and len(line) > 3:
+            line = ("server", line[1], *line[3:])
+        if line[0] == "server" and len(line) > 2:
             host, _, port = line[2].rpartition(":")
             if not port.isdigit():
                 host, port = line[2], ""

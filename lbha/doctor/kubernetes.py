@@ -9,7 +9,8 @@ from pathlib import Path
 from lbha.doctor.context import Context
 from lbha.doctor.fold import folded
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
-from lbha.doctor.served import Served
+from lbha.doctor.served import MOST, Served
+from lbha.forecast.waits import removal
 from lbha.model import CheckTimes, Cluster, Kind
 from lbha.wiring.found import Command, Unreadable, commands_of_manifest
 from lbha.wiring.gather import running
@@ -43,6 +44,8 @@ def _let_in(context: Context, kind: Kind) -> Iterator[Finding]:
     if not any(service.kind is kind for service in context.cluster.services):
         raise DoesNotApply(f"no service of kind {kind}")
     asked = [each for each in context.served if each.kind is kind]
+    if not asked:
+        raise NotChecked(f"the first {MOST} backends are looked at, and none of them is of kind {kind}")
     yield from judge_answers(asked)
     if all(each.status is None for each in asked):
         raise NotChecked(f"none answers; {asked[0].endpoint}: {asked[0].problem}")
@@ -114,7 +117,7 @@ def _of_manifest() -> list[Command]:
 def judge_delay(where: str, value: str | None, check: CheckTimes) -> Iterator[Finding]:
     """`value` of --shutdown-delay-duration, None where it is not given (then it is 0)."""
     delay = seconds(value) if value else 0.0
-    needed = noticed(check)
+    needed, _ = removal(check, silent=False)
     if delay == 0:
         yield Finding(
             "shutdown-delay",
@@ -134,11 +137,6 @@ def judge_delay(where: str, value: str | None, check: CheckTimes) -> Iterator[Fi
         )
 
 
-def noticed(check: CheckTimes) -> float:
-    """Seconds until haproxy has taken a server out that answers wrong at once."""
-    return check.interval + max(0, check.fall - 1) * check.fast_interval
-
-
 def detection(context: Context) -> Iterator[Finding]:
     """By the configuration alone."""
     yield from judge_detection(context.cluster)
@@ -149,7 +147,7 @@ def judge_detection(cluster: Cluster) -> Iterator[Finding]:
     failover = cluster.failover
     moved = (failover.down_timer_adverts + 1) * failover.advert_interval
     for service in cluster.services:
-        needed = noticed(service.check)
+        needed, _ = removal(service.check, silent=False)
         if needed > max(SLOW, moved):
             yield Finding(
                 "detection",
@@ -163,8 +161,8 @@ def judge_detection(cluster: Cluster) -> Iterator[Finding]:
 
 
 def seconds(text: str) -> float:
-    """A duration as Go writes it: `70s`, `1m10s`. NotChecked for anything else."""
+    """A duration as Go writes it: `70s`, `1m10s`, `0`. NotChecked for anything else."""
     parts = _DURATION.findall(text)
-    if "".join(f"{number}{unit}" for number, unit in parts) != text:
+    if text != "0" and "".join(f"{number}{unit}" for number, unit in parts) != text:
         raise NotChecked(f"--shutdown-delay-duration={text} makes no sense")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -19,7 +19,6 @@ from lbha.model import Cluster, Endpoint, Listen, Mode, Node, Paths
 
 _PROCESS = re.compile(r"^(\d+)\s+(?:master|worker)\s", re.MULTILINE)
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
-_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +88,12 @@ def judge_ports(
 
 
 def _at(found: Sequence[Listener], addresses: Sequence[str], port: int) -> list[Listener]:
-    """Who listens at one of these addresses, or at every one."""
+    """Who listens at one of these addresses, or at every one: [::] is of both families, 0.0.0.0 of IPv4."""
+    everywhere = {"::", *("0.0.0.0" for address in addresses if ":" not in address)}
     return [
         each
         for each in found
-        if each.endpoint.port == port
-        and (each.endpoint.address in addresses or each.endpoint.address in _EVERYWHERE)
+        if each.endpoint.port == port and (each.endpoint.address in {*addresses, *everywhere})
     ]
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lbha.doctor import haproxy_conf, keepalived_conf
+from lbha import keepalived_conf
+from lbha.doctor import haproxy_conf
 from lbha.doctor import recipe_haproxy as haproxy
 from lbha.doctor import recipe_keepalived as keepalived
 from lbha.doctor import recipe_nodes as nodes
@@ -23,6 +24,7 @@ from lbha.doctor.recipe_files import (
     each_instance,
     each_keepalived,
     each_pool,
+    each_router,
     each_script,
 )
 from lbha.errors import ConfigError
@@ -33,13 +35,17 @@ LONGEST = 4 << 20
 
 def read(keepaliveds: Iterable[Path], haproxys: Iterable[Path]) -> Recipe:
     """ConfigError when a file cannot be read or makes no sense."""
+    return Recipe(
+        tuple(map(_keepalived, keepaliveds)),
+        tuple(haproxy_conf.parse(str(path), _text(path)) for path in haproxys),
+    )
+
+
+def _keepalived(path: Path) -> keepalived_conf.KeepalivedConf:
     try:
-        return Recipe(
-            tuple(keepalived_conf.parse(str(path), _text(path)) for path in keepaliveds),
-            tuple(haproxy_conf.parse(str(path), _text(path)) for path in haproxys),
-        )
+        return keepalived_conf.parse(str(path), _text(path))
     except ValueError as error:
-        raise ConfigError(f"a keepalived.conf cannot be read: {error}") from None
+        raise ConfigError(f"{path} makes no sense as a keepalived.conf: {error}") from None
 
 
 def _text(path: Path) -> str:
@@ -92,11 +98,21 @@ RECIPE_CHECKS: tuple[Check[Recipe], ...] = (
         "keepalived: the virtual router id of every example",
         each_instance(keepalived.example_router_id),
     ),
-    Check("one-cluster", "keepalived, all nodes: what must be the same everywhere", nodes.one_cluster),
-    Check("same-priority", "keepalived, all nodes: two that take over at the same moment", nodes.same_priority),
-    Check("state-master", "keepalived, all nodes: who takes the VIP back", nodes.state_master),
-    Check("script-weight", "keepalived, all nodes: whether a failed script moves the VIP", nodes.script_weight),
-    Check("peers-listed", "keepalived, all nodes: each one lists the others", nodes.peers_listed),
+    Check(
+        "one-cluster", "keepalived, all nodes: what must be the same everywhere", each_router(nodes.one_cluster)
+    ),
+    Check(
+        "same-priority",
+        "keepalived, all nodes: two that take over at the same moment",
+        each_router(nodes.same_priority),
+    ),
+    Check("state-master", "keepalived, all nodes: who takes the VIP back", each_router(nodes.state_master)),
+    Check(
+        "script-weight",
+        "keepalived, all nodes: whether a failed script moves the VIP",
+        each_router(nodes.script_weight),
+    ),
+    Check("peers-listed", "keepalived, all nodes: each one lists the others", each_router(nodes.peers_listed)),
     Check("server-check", "haproxy: servers that nobody checks", each_pool(haproxy.server_check)),
     Check(
         "check-times", "haproxy: seconds until a dead server is out of the pool", each_pool(haproxy.check_times)

@@ -8,8 +8,8 @@ from typing import TypeAlias, TypeVar
 
 from lbha.doctor.fold import folded
 from lbha.doctor.haproxy_conf import HaproxyCfg, Proxy
-from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
 from lbha.doctor.model import DoesNotApply, Finding, NotChecked
+from lbha.keepalived_conf import Instance, KeepalivedConf, Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,17 @@ class Recipe:
             raise DoesNotApply("no vrrp_instance")
         return found
 
-    def nodes(self) -> tuple[tuple[KeepalivedConf, Instance], ...]:
-        """The first instance of each node. NotChecked where only one node's file is known."""
+    def routers(self) -> dict[str, Nodes]:
+        """The instances of each virtual router, one of each node: those of one name where every node has the
+        same names, else the first of each. NotChecked where only one node's file is known."""
         self.instances()
-        found = tuple((conf, conf.instances[0]) for conf in self.keepaliveds if conf.instances)
-        if len(found) < 2:
+        confs = [conf for conf in self.keepaliveds if conf.instances]
+        if len(confs) < 2:
             raise NotChecked("one node's file alone does not tell; give each node's with --keepalived")
-        return found
+        named = [{instance.name: (conf, instance) for instance in conf.instances} for conf in confs]
+        if any(each.keys() != named[0].keys() for each in named):
+            return {"": tuple((conf, conf.instances[0]) for conf in confs)}
+        return {name: tuple(each[name] for each in named) for name in named[0]}
 
     def haproxy(self) -> tuple[HaproxyCfg, ...]:
         """Every haproxy.cfg. DoesNotApply without one."""
@@ -48,25 +52,51 @@ class Recipe:
 
 
 _T = TypeVar("_T")
+Nodes: TypeAlias = tuple[tuple[KeepalivedConf, Instance], ...]
 Judge: TypeAlias = Callable[[_T], Iterable[Finding]]
 Run: TypeAlias = Callable[[Recipe], Iterator[Finding]]
 
 
 def each_instance(judge: Judge[Instance]) -> Run:
     """A check of every VRRP instance."""
-    return _each(lambda recipe: ((conf.path, instance) for conf, instance in recipe.instances()), judge)
+    return _each(
+        lambda recipe: ((conf.path, instance) for conf, instance in recipe.instances()), judge, "vrrp_instance"
+    )
+
+
+def each_router(judge: Judge[Nodes]) -> Run:
+    """A check of every virtual router, over all nodes. Where there are several, they are told by name."""
+
+    def run(recipe: Recipe) -> Iterator[Finding]:
+        routers = recipe.routers()
+        found: list[tuple[str, Finding]] = []
+        ended: list[DoesNotApply | NotChecked] = []
+        for name, nodes in routers.items():
+            try:
+                for finding in judge(nodes):
+                    found.append((name, finding))  # noqa: PERF401 (what was found before a failure counts)
+            except (DoesNotApply, NotChecked) as error:
+                ended.append(error)
+        yield from folded(found) if len(routers) > 1 else (finding for _, finding in found)
+        unchecked = [error for error in ended if isinstance(error, NotChecked)]
+        if unchecked or len(ended) == len(routers):
+            raise (*unchecked, *ended)[0]
+
+    return run
 
 
 def each_script(judge: Judge[Script]) -> Run:
     """A check of every track script."""
     return _each(
-        lambda recipe: ((conf.path, script) for conf in recipe.keepalived() for script in conf.scripts), judge
+        lambda recipe: ((conf.path, script) for conf in recipe.keepalived() for script in conf.scripts),
+        judge,
+        "vrrp_script",
     )
 
 
 def each_keepalived(judge: Judge[KeepalivedConf]) -> Run:
     """A check of every keepalived.conf."""
-    return _each(lambda recipe: ((conf.path, conf) for conf in recipe.keepalived()), judge)
+    return _each(lambda recipe: ((conf.path, conf) for conf in recipe.keepalived()), judge, "keepalived.conf")
 
 
 def each_pool(judge: Judge[Proxy]) -> Run:
@@ -78,18 +108,23 @@ def each_pool(judge: Judge[Proxy]) -> Run:
             for proxy in cfg.with_servers()
         ),
         judge,
+        "server",
     )
 
 
 def each_haproxy(judge: Judge[HaproxyCfg]) -> Run:
     """A check of every haproxy.cfg."""
-    return _each(lambda recipe: ((cfg.path, cfg) for cfg in recipe.haproxy()), judge)
+    return _each(lambda recipe: ((cfg.path, cfg) for cfg in recipe.haproxy()), judge, "haproxy.cfg")
 
 
-def _each(places: Callable[[Recipe], Iterable[tuple[str, _T]]], judge: Judge[_T]) -> Run:
-    """Nodes' files are mostly the same: what is found alike is told once."""
+def _each(places: Callable[[Recipe], Iterable[tuple[str, _T]]], judge: Judge[_T], what: str) -> Run:
+    """Nodes' files are mostly the same: what is found alike is told once. `what`: DoesNotApply where there is
+    none."""
 
     def run(recipe: Recipe) -> Iterator[Finding]:
-        return folded((place, finding) for place, subject in places(recipe) for finding in judge(subject))
+        found = list(places(recipe))
+        if not found:
+            raise DoesNotApply(f"no {what}")
+        return folded((place, finding) for place, subject in found for finding in judge(subject))
 
     return run

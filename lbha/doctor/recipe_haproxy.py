@@ -63,7 +63,7 @@ def check_question(proxy: Proxy) -> Iterator[Finding]:
         return  # It is open to servers that fail their check, on purpose.
     asks_http = proxy.option("httpchk")
     words = " ".join(" ".join(line) for line in proxy.lines if line[0] in ("option", "http-check"))
-    tls = "http-check connect ssl" in words or any(
+    tls = any(line[:2] == ("http-check", "connect") and "ssl" in line for line in proxy.lines) or any(
         server.has("check-ssl") or server.has("ssl") for server in proxy.servers
     )
     ports = {server.port for server in proxy.servers if server.has("check")}
@@ -111,7 +111,7 @@ def idle_watches(proxy: Proxy) -> Iterator[Finding]:
         server.value("on-marked-down") == "shutdown-sessions" or server.has("tcp-ut")
         for server in proxy.servers
     )
-    if not ends and not proxy.option("srvtcpka"):
+    if not ends and not proxy.option("srvtcpka") and not proxy.option("tcpka"):
         yield Finding(
             "idle-watches",
             Severity.WARNING,
@@ -126,7 +126,8 @@ def idle_watches(proxy: Proxy) -> Iterator[Finding]:
 def short_timeouts(proxy: Proxy) -> Iterator[Finding]:
     """`timeout tunnel` takes the place of the others once both sides have spoken."""
     tunnel = proxy.timeout("tunnel")
-    times = {name: value for name in ("client", "server") if (value := proxy.timeout(name)) is not None}
+    both = {"client": proxy.client_timeout(), "server": proxy.timeout("server")}
+    times = {name: value for name, value in both.items() if value is not None}
     shortest = tunnel if tunnel is not None else min(times.values(), default=None)
     if shortest is not None and shortest < SHORT and proxy.mode == "tcp":
         key = "timeout tunnel" if tunnel is not None else f"timeout {min(times, key=lambda name: times[name])}"
@@ -190,8 +191,9 @@ def low_maxconn(cfg: HaproxyCfg) -> Iterator[Finding]:
 
 
 def host_names(proxy: Proxy) -> Iterator[Finding]:
-    """haproxy resolves them while it reads the file."""
-    if names := [server.host for server in proxy.servers if not _literal(server)]:
+    """haproxy resolves them while it reads the file, unless `init-addr` says otherwise."""
+    at_start = [server for server in proxy.servers if "libc" in (server.value("init-addr") or "libc")]
+    if names := [server.host for server in at_start if not _literal(server)]:
         yield Finding(
             "host-names",
             Severity.WARNING,
@@ -203,10 +205,10 @@ def host_names(proxy: Proxy) -> Iterator[Finding]:
 
 
 def _literal(server: Server) -> bool:
-    if server.host.startswith(("/", "unix@", "fd@", "abns@", "ipv4@", "ipv6@")):
-        return True
+    if server.host.startswith(("/", "unix@", "fd@", "abns@")) or "$" in server.host:
+        return True  # Variables are not followed.
     try:
-        ip_address(server.host)
+        ip_address(server.host.removeprefix("ipv4@").removeprefix("ipv6@"))
     except ValueError:
         return False
     return True

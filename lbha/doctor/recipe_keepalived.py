@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lbha.doctor.keepalived_conf import Instance, KeepalivedConf, Script
 from lbha.doctor.model import Finding, Severity
 from lbha.doctor.recipe_files import Recipe, each_instance
 from lbha.doctor.scripts import judge_path, path_facts
+from lbha.keepalived_conf import Instance, KeepalivedConf, Script
 
 SLOW = 5.0
 """Seconds that a script may take to be believed: clients' own timeouts are of that order."""
@@ -43,7 +43,15 @@ def nopreempt(instance: Instance) -> Iterator[Finding]:
 
 def auth_pass(instance: Instance) -> Iterator[Finding]:
     """VRRP 2's simple password; version 3 has none (RFC 9568, 1.5)."""
-    if instance.auth_pass is not None:
+    if instance.auth_pass is not None and instance.version == 3:
+        yield Finding(
+            "auth-pass",
+            Severity.HINT,
+            f"{instance.name} has an auth_pass, which keepalived ignores: VRRP 3 knows none, and whoever is on "
+            "the link can advertise",
+            "take authentication out; let nftables pass protocol 112 from the nodes alone",
+        )
+    elif instance.auth_pass is not None:
         cut = ", and only its first 8 characters count" if len(instance.auth_pass) > 8 else ""
         yield Finding(
             "auth-pass",
@@ -108,9 +116,9 @@ def script_user(conf: KeepalivedConf) -> Iterator[Finding]:
 
 
 def script_runs(script: Script) -> Iterator[Finding]:
-    """On this host, by keepalived's rules."""
-    for program in programs(script.command):
-        yield from judge_path("script-runs", program, path_facts(Path(program)))
+    """On this host, by keepalived's rules, which look at the first word alone."""
+    for program in programs(script.command)[:1]:
+        yield from judge_path("script-runs", program, path_facts(program))
 
 
 def script_asks(recipe: Recipe) -> Iterator[Finding]:
@@ -173,10 +181,11 @@ def adverts(instance: Instance) -> Iterator[Finding]:
 def multicast(instance: Instance) -> Iterator[Finding]:
     """No list of peers."""
     if not instance.peers:
+        group = "ff02::12" if any(":" in vip for vip in instance.vips) else "224.0.0.18"
         yield Finding(
             "multicast",
             Severity.HINT,
-            f"{instance.name} has no unicast_peer: adverts go to 224.0.0.18, which many "
+            f"{instance.name} has no unicast_peer: adverts go to {group}, which many "
             "clouds and switches drop (each node then holds the VIP), and whoever is on the link takes "
             "part",
             "unicast_src_ip and unicast_peer, with every other node in it",

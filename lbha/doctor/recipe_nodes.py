@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from lbha.doctor.keepalived_conf import Instance
-from lbha.doctor.model import DoesNotApply, Finding, Severity
-from lbha.doctor.recipe_files import Recipe
+from lbha.doctor.model import DoesNotApply, Finding, NotChecked, Severity
+from lbha.doctor.recipe_files import Nodes
+from lbha.keepalived_conf import Instance
+
+_DEAF = "they do not hear each other, and each holds the VIP"
 
 _SAME: tuple[tuple[str, Callable[[Instance], object], str], ...] = (
+    ("vrrp_version", lambda each: each.version, _DEAF),
+    ("how adverts are sent", lambda each: "unicast_peer" if each.peers else "multicast", _DEAF),
     ("virtual_router_id", lambda each: each.router, "each is a router of its own, and each holds the VIP"),
     (
         "virtual_ipaddress",
@@ -24,9 +28,8 @@ _SAME: tuple[tuple[str, Callable[[Instance], object], str], ...] = (
 )
 
 
-def one_cluster(recipe: Recipe) -> Iterator[Finding]:
+def one_cluster(nodes: Nodes) -> Iterator[Finding]:
     """What VRRP needs to be the same everywhere."""
-    nodes = recipe.nodes()
     for name, value, harm in _SAME:
         values: dict[str, list[str]] = defaultdict(list)
         for conf, instance in nodes:
@@ -38,10 +41,10 @@ def one_cluster(recipe: Recipe) -> Iterator[Finding]:
             )
 
 
-def same_priority(recipe: Recipe) -> Iterator[Finding]:
+def same_priority(nodes: Nodes) -> Iterator[Finding]:
     """Two with one priority wait the same skew."""
     by_priority: dict[int, list[str]] = defaultdict(list)
-    for conf, instance in recipe.nodes():
+    for conf, instance in nodes:
         by_priority[instance.priority].append(conf.path)
     for priority, paths in by_priority.items():
         if len(paths) > 1:
@@ -54,9 +57,8 @@ def same_priority(recipe: Recipe) -> Iterator[Finding]:
             )
 
 
-def state_master(recipe: Recipe) -> Iterator[Finding]:
+def state_master(nodes: Nodes) -> Iterator[Finding]:
     """`state MASTER` is a start value, and with preemption the preferred node comes back."""
-    nodes = recipe.nodes()
     masters = [conf.path for conf, instance in nodes if instance.state == "MASTER"]
     if len(masters) > 1:
         yield Finding(
@@ -78,9 +80,8 @@ def state_master(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
-def script_weight(recipe: Recipe) -> Iterator[Finding]:
+def script_weight(nodes: Nodes) -> Iterator[Finding]:
     """Whether the failure of all its scripts takes the first node below the next one."""
-    nodes = recipe.nodes()
     if not any(script.weight for _, instance in nodes for script in instance.scripts):
         raise DoesNotApply("no script has a weight: a failure is FAULT")
     for conf, instance in nodes:
@@ -98,15 +99,15 @@ def script_weight(recipe: Recipe) -> Iterator[Finding]:
             )
 
 
-def peers_listed(recipe: Recipe) -> Iterator[Finding]:
+def peers_listed(nodes: Nodes) -> Iterator[Finding]:
     """A node that another does not list is not heard by it, or not told."""
-    nodes = recipe.nodes()
-    sources = {instance.source: conf.path for conf, instance in nodes if instance.source and instance.peers}
-    if not sources:
+    listing = [(conf, instance) for conf, instance in nodes if instance.peers]
+    if not listing:
         raise DoesNotApply("adverts are multicast: nobody is listed")
-    for conf, instance in nodes:
+    sources = {instance.source: conf.path for conf, instance in listing if instance.source}
+    for conf, instance in listing:
         for source, path in sources.items():
-            if instance.peers and source != instance.source and source not in instance.peers:
+            if source != instance.source and source not in instance.peers:
                 yield Finding(
                     "peers-listed",
                     Severity.ERROR,
@@ -114,3 +115,5 @@ def peers_listed(recipe: Recipe) -> Iterator[Finding]:
                     "this one, and both hold the VIP",
                     f"add {source}; a new node is listed on the old ones before it starts",
                 )
+    if silent := [conf.path for conf, instance in listing if not instance.source]:
+        raise NotChecked(f"{', '.join(silent)}: without unicast_src_ip nobody knows which address is its own")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from pathlib import Path
 
 from lbha import track_script
 from lbha.doctor.context import Context
-from lbha.doctor.model import Finding, Severity
+from lbha.doctor.model import Finding, NotChecked, Severity
 from lbha.errors import EngineError
+from lbha.keepalived_conf import parse
 
-_SCRIPT = re.compile(r'^\s*script\s+(?:"([^"]*)"|(\S[^\n]*))', re.MULTILINE)
 _USER = re.compile(r"^\s*(?:script_user|user)\s+(\S+)", re.MULTILINE)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What systemd gives a service (systemd.exec(5)), and a container mostly has."""
+
 _FAILS_OPEN = "keepalived does not run it, and takes this node for healthy whatever happens"
 
 
@@ -32,13 +36,16 @@ def track_scripts(context: Context) -> Iterator[Finding]:
     own = {lbha, str(Path(lbha).resolve().parent / "lbha-track")}
     for program in programs(conf):
         if program not in own:
-            yield from judge_path("track-script", program, path_facts(Path(program)))
+            yield from judge_path("track-script", program, path_facts(program))
 
 
 def programs(conf: str) -> list[str]:
-    """The program of each `script` line, each once."""
-    lines = [quoted or plain for quoted, plain in _SCRIPT.findall(conf)]
-    return list(dict.fromkeys(words[0] for line in lines if (words := _words(line))))
+    """The program of each vrrp_script, each once. NotChecked when the file makes no sense."""
+    try:
+        commands = [script.command for script in parse("keepalived.conf", conf).scripts]
+    except ValueError as error:
+        raise NotChecked(f"keepalived.conf: {error}") from None
+    return list(dict.fromkeys(words[0] for command in commands if (words := _words(command))))
 
 
 def _words(line: str) -> list[str]:
@@ -70,15 +77,17 @@ class PathFacts:
     gid: int
 
 
-def path_facts(program: Path) -> tuple[PathFacts, ...]:
-    """The program, its resolved self and every directory above both; empty when it does not exist."""
-    if not program.is_absolute() or not program.exists():
+def path_facts(program: str) -> tuple[PathFacts, ...]:
+    """The program, its resolved self and every directory above both; empty when it does not exist. A bare name
+    is looked for in PATH, as keepalived does."""
+    path = Path(program if "/" in program else shutil.which(program, path=_PATH) or "")
+    if not path.is_absolute() or not path.exists():
         return ()
-    resolved = program.resolve()
+    resolved = path.resolve()
     found = []
-    for path in sorted({program, resolved, *program.parents, *resolved.parents}):
-        status = path.lstat()
-        found.append(PathFacts(str(path), status.st_mode, status.st_uid, status.st_gid))
+    for each in sorted({path, resolved, *path.parents, *resolved.parents}):
+        status = each.lstat()
+        found.append(PathFacts(str(each), status.st_mode, status.st_uid, status.st_gid))
     return tuple(found)
 
 
@@ -86,13 +95,14 @@ def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[
     """keepalived's rules (enable_script_security): it exists, it can be executed, and nobody but root may
     change it or a directory above it."""
     cure = "install it where only root may write, with mode 0755"
-    if not program.startswith("/"):
+    if not program.startswith("/") and "/" in program:
         yield Finding(
             name, Severity.ERROR, f"{program} is no absolute path: {_FAILS_OPEN}", "write its whole path"
         )
         return
     if not facts:
-        yield Finding(name, Severity.ERROR, f"{program} does not exist: {_FAILS_OPEN}", cure)
+        where = "does not exist" if "/" in program else f"is in no directory of {_PATH}"
+        yield Finding(name, Severity.ERROR, f"{program} {where}: {_FAILS_OPEN}", cure)
         return
     own = [each for each in facts if stat.S_ISREG(each.mode)]
     if not any(each.mode & 0o111 for each in own):
@@ -100,17 +110,8 @@ def judge_path(name: str, program: str, facts: Sequence[PathFacts]) -> Iterator[
             name, Severity.ERROR, f"{program} is not executable: {_FAILS_OPEN}", f"chmod 755 {program}"
         )
     for each in facts:
-        if stat.S_ISLNK(each.mode):
-            continue
-        sticky = stat.S_ISDIR(each.mode) and each.mode & stat.S_ISVTX
-        others = each.mode & stat.S_IWOTH or (each.gid != 0 and each.mode & stat.S_IWGRP)
-        if each.uid != 0 or (others and not sticky):
-            whose = (
-                f"belongs to uid {each.uid}"
-                if each.uid
-                else f"may be written by others ({each.mode & 0o7777:o})"
-            )
-            yield Finding(name, Severity.ERROR, f"{program}: {each.path} {whose}: {_FAILS_OPEN}", cure)
+        if who := track_script.others_who_change(each.mode, each.uid, each.gid):
+            yield Finding(name, Severity.ERROR, f"{program}: {each.path} {who}: {_FAILS_OPEN}", cure)
 
 
 def _user_exists(name: str) -> bool:

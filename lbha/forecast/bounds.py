@@ -119,7 +119,7 @@ class _Bounds:
         addresses = {address for node in self._cluster.nodes for address in node.addresses}
         if not isinstance(backends, str) and not addresses & {each.address for each in backends}:
             return None
-        checks, how = removal(self._service, silent=True)
+        checks, how = removal(self._service.check, silent=True)
         left = checks - vip
         if left >= CONNECT:
             return Part(Stage.SERVERS, CONNECT, f"timeout connect {CONNECT:g} s, then marked down by `observe`")
@@ -172,10 +172,10 @@ class _Bounds:
         return self._stays(fault, note="refused connections go to another server at once (redispatch)")
 
     def _apiserver_freeze(self, fault: str) -> Bound:
-        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service, silent=True)))
+        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service.check, silent=True)))
 
     def _apiserver_error(self, fault: str) -> Bound:
-        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service, silent=False)))
+        return self._stays(fault, Part(Stage.SERVERS, *removal(self._service.check, silent=False)))
 
     def _unready(self, fault: str) -> Bound:
         return self._stays(fault, note="it serves until haproxy leaves it out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lbha.check.watch import BACKSTOP
 from lbha.election import NodeState, priority, skew
-from lbha.model import Cluster, Failover, Health, Kind, Mode, Service
+from lbha.model import CheckTimes, Cluster, Failover, Health, Kind, Mode, Service
 from lbha.priority import agent_terms, terms
 from lbha.timing import CONNECT
 
@@ -52,10 +52,9 @@ def longest_skew(cluster: Cluster, mode: Mode) -> Wait | None:
     return max(found, default=None)
 
 
-def removal(service: Service, *, silent: bool) -> Wait:
+def removal(check: CheckTimes, *, silent: bool) -> Wait:
     """How long (s) haproxy's checks take to leave out a server that fails: `silent` where its host is dead, or
     its process is frozen before the TLS handshake, and each check times out. One that errs does so at once."""
-    check = service.check
     between = f"{check.interval:g} s until the next check, {check.fall - 1} × {check.fast_interval:g} s"
     if not silent:
         return check.interval + (check.fall - 1) * check.fast_interval, between

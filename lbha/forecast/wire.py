@@ -12,8 +12,10 @@ differ do not agree on one holder:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from lbha.errors import RenderError
+from lbha.keepalived_conf import parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +35,18 @@ class Wire:
 
 
 def wire(text: str) -> Wire:
-    """Of that keepalived.conf."""
-    single: dict[str, str] = {}
-    lists: dict[str, list[str]] = {"virtual_ipaddress": [], "unicast_peer": []}
-    for block, words in _statements(text):
-        if block in lists:
-            lists[block].append(words[0])
-        elif len(words) > 1:
-            single.setdefault(words[0], words[1])
+    """Of that keepalived.conf. RenderError when it makes no sense."""
+    try:
+        instances = parse("keepalived.conf", text).instances
+    except ValueError as error:
+        raise RenderError(f"keepalived.conf.j2 of templates.directory: {error}") from None
+    if not instances:
+        raise RenderError("keepalived.conf.j2 of templates.directory has no vrrp_instance")
+    first = instances[0]
     return Wire(
-        version=int(single.get("vrrp_version", "2")),
-        virtual_router_id=int(single.get("virtual_router_id", "0")),
-        advert_interval=float(single.get("advert_int", "1")),
-        addresses=tuple(address.partition("/")[0] for address in lists["virtual_ipaddress"]),
-        peers=tuple(lists["unicast_peer"]),
+        version=first.version,
+        virtual_router_id=first.router,
+        advert_interval=first.advert,
+        addresses=tuple(address.partition("/")[0] for address in first.vips),
+        peers=first.peers,
     )
-
-
-def _statements(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Every statement as words, with the name of the innermost block around it; of the first instance alone."""
-    blocks: list[str] = []
-    instances = 0
-    for line in text.splitlines():
-        words = line.split("#", 1)[0].split("!", 1)[0].split()
-        if not words:
-            continue
-        if words[-1] == "{":
-            blocks.append(words[0])
-            instances += words[0] == "vrrp_instance"
-        elif words == ["}"]:
-            blocks = blocks[:-1]
-        elif "vrrp_instance" not in blocks or instances == 1:
-            yield (blocks[-1] if blocks else ""), words

@@ -7,6 +7,7 @@ Some may go past it, because something else takes over for them: an apiserver th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from lbha.discovery.endpoints import one_line
+from lbha.found import is_address
 from lbha.model import Cluster, Endpoint, Kind, Service
 from lbha.wiring.found import Contact, Found
 from lbha.wiring.targets import Absent, members
@@ -24,6 +26,9 @@ _OWN_IS_FINE = {
     "kube-scheduler": "its own node's apiserver: when that fails, another takes its lease",
     "kubelet": "its own node's apiserver (kubeadm since 1.33): when that fails, this node is NotReady",
 }
+
+_NEVER_THE_VIP = re.compile(r"kubernetes(\.default(\.svc.*)?)?$|localhost\b")
+"""Names in an apiserver's certificate that lead to the `kubernetes` service, or home."""
 
 CLIENTS = (
     "kubelet",
@@ -83,7 +88,7 @@ def judge(cluster: Cluster, found: Found, here: Here) -> list[Finding]:
     findings += [Finding(Way.ABSENT, client, "not found here") for client in CLIENTS if client not in seen]
     rank = {client: index for index, client in enumerate(CLIENTS)}
     findings.sort(key=lambda each: rank.get(each.client, len(rank)))
-    findings += _certificates(cluster, found)
+    findings += _certificates(cluster, found, here)
     return findings + [
         Finding(Way.BAD, "unreadable", one_line(f"{file}: {why}")) for file, why in found.problems
     ]
@@ -98,13 +103,13 @@ def _merged(contacts: Iterable[Contact]) -> list[tuple[Contact, tuple[str, ...]]
 
 
 def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here: Here) -> Finding:
-    service = next((each for each in cluster.services if each.kind is contact.kind), None)
+    services = [each for each in cluster.services if each.kind is contact.kind]
     shown = one_line(",".join(contact.urls))
 
     def say(way: Way, text: str) -> Finding:
         return Finding(way, contact.client, f"{shown}: {text}", sources)
 
-    if service is None:
+    if not services:
         return say(Way.ABSENT, f'lbha.toml has no service of kind "{contact.kind}"')
     places = [_places(url, here.resolve) for url in contact.urls]
     if any(not place for place in places):
@@ -112,12 +117,13 @@ def _contact(cluster: Cluster, contact: Contact, sources: tuple[str, ...], here:
     everywhere = {at for place in places for at in place}
     through = {at for at in everywhere if at.address in cluster.vips}
     listed = everywhere - through
-    if any(at.port != service.port for at in through):
-        return say(Way.PAST, f"the VIP at another port than {service.port}")
+    ports = sorted({each.port for each in services})
+    if any(at.port not in ports for at in through):
+        return say(Way.PAST, f"the VIP at another port than {' or '.join(map(str, ports))}")
     if through and not listed:
         return say(Way.VIP, "the VIP")
     if contact.kind is Kind.ETCD and len(contact.urls) > 1:
-        return say(Way.MEMBERS, _listed(cluster, service, listed))
+        return say(Way.MEMBERS, _listed(cluster, services[0], listed))
     if through:
         return say(Way.PAST, f"the VIP, but its name is {_some(listed)} as well")
     if contact.client in _OWN_IS_FINE and all(_own(cluster, at.address, here) for at in listed):
@@ -160,14 +166,23 @@ def _etcd(cluster: Cluster, found: Found, here: Here) -> Iterator[Finding]:
             yield Finding(Way.OWN, "etcd", f"{shown}: a member at its own address", tuple(sources))
 
 
-def _certificates(cluster: Cluster, found: Found) -> Iterator[Finding]:
+def unnamed(names: Iterable[str], vips: Iterable[str], resolve: Resolve) -> list[str]:
+    """The VIPs that a certificate with these names is not good for. A host name that leads there does as well:
+    clients use it then."""
+    literal = {str(ip_address(name)) for name in names if is_address(name)}
+    missing = [vip for vip in vips if vip not in literal]
+    hosts = [name for name in names if not is_address(name) and not _NEVER_THE_VIP.match(name)]
+    return [] if any(set(missing) <= set(resolve(host)) for host in hosts if missing) else missing
+
+
+def _certificates(cluster: Cluster, found: Found, here: Here) -> Iterator[Finding]:
     kinds = {each.kind for each in cluster.services}
     served = {"kube-apiserver": Kind.KUBE_APISERVER, "etcd": Kind.ETCD}
     for each in found.certificates:
         if served[each.program] not in kinds:
             continue
-        missing = [vip for vip in cluster.vips if vip not in each.names]
-        way, text = Way.VIP, f"names {', '.join(cluster.vips)}"
+        missing = unnamed(each.names, cluster.vips, here.resolve)
+        way, text = Way.VIP, f"names {', '.join(cluster.vips)}, or a host name that leads there"
         if missing:
             way, text = Way.BAD, f"does not name {', '.join(missing)}: clients that verify it refuse the VIP"
         yield Finding(way, f"{each.program} certificate", text, (each.source,))

@@ -35,10 +35,15 @@ sys.stdin.readline()
 
 RESERVED = "ipv4/ip_local_reserved_ports"
 
+DENY = "policy drop; "
+
 RULES = """
 table inet fw {
+    chain zone {
+        ip saddr 10.99.7.2 meta l4proto vrrp accept
+    }
     chain in {
-        type filter hook input priority 0; policy accept;
+        type filter hook input priority 0; policy POLICY;
         RULE
     }
     chain out {
@@ -271,10 +276,27 @@ def test_strict_reverse_path_on_two_ways(host: Host) -> None:
         ('iifname "eth*" ct state invalid drop', "", ["warning"]),
         ("tcp flags rst drop", "", []),
         ("", "tcp flags & (rst | syn) == rst drop", ["warning"]),
+        (
+            f"{DENY}ct state established,related accept; iif lo accept; tcp dport {{ 22, 6443 }} accept",
+            "",
+            ["error"],
+        ),
+        (f"{DENY}meta l4proto {{ icmp, vrrp }} accept", "", []),
+        (f"{DENY}ip saddr 10.99.7.0/24 counter accept", "", []),
+        (f"{DENY}iifname eth0 accept", "", []),
+        (f"{DENY}iifname eth1 accept", "", ["error"]),
+        (f"{DENY}jump zone", "", []),
+        (f"{DENY}iifname vmap {{ eth0 : jump zone }}", "", []),
+        (f"{DENY}ct state vmap {{ established : accept }}", "", ["error"]),
+        ("tcp dport 22 accept; reject", "", ["error"]),
+        ("", "tcp dport 22 accept; drop", ["error"]),
     ],
 )
 def test_a_firewall(host: Host, rule: str, out: str, expected: list[str]) -> None:
-    text = RULES.replace("RULE", rule.replace(";", "\n")).replace("OUT", out)
+    text = RULES.replace("POLICY", "drop" if rule.startswith(DENY) else "accept")
+    text = text.replace("RULE", rule.removeprefix(DENY).replace(";", "\n")).replace(
+        "OUT", out.replace(";", "\n")
+    )
     nft = ["ip", "netns", "exec", host.netns, "nft"]
     subprocess.run([*nft, "-f", "-"], input=text, text=True, check=True)
     try:

@@ -261,6 +261,9 @@ def test_other_programs_on_the_ports(cluster: Cluster) -> None:
     assert judged(listener("10.0.0.100", 16443), redirected={"apiserver"}) == [FATAL]
     assert judged(listener("127.0.0.1", 8404)) == [FATAL]
     assert judged(listener("10.0.0.11", 8406)) == [WARNING]
+    six = replace(cluster, vips=("fd00::100",))
+    assert seen(ports.judge_ports(six, six.nodes[0], [listener("0.0.0.0", 6443)], set(), nft=True)) == []
+    assert seen(ports.judge_ports(six, six.nodes[0], [listener("::", 6443)], set(), nft=True)) == [FATAL]
 
 
 def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
@@ -279,6 +282,9 @@ def test_ports_that_outgoing_connections_may_take(cluster: Cluster) -> None:
 def test_programs_of_a_keepalived_conf() -> None:
     conf = 'vrrp_script a {\n  script "/usr/bin/x --y z"\n}\nvrrp_script b {\n script /usr/bin/w q\n}\n'
     assert scripts.programs(conf) == ["/usr/bin/x", "/usr/bin/w"]
+    assert scripts.programs("vrrp_script a { script '/usr/bin/x --y' ! or /usr/bin/z\n}\n") == ["/usr/bin/x"]
+    with pytest.raises(NotChecked):
+        scripts.programs("vrrp_script a {\n")
 
 
 def test_a_script_that_keepalived_would_not_run() -> None:
@@ -350,13 +356,16 @@ def test_the_life_of_a_certificate(days: int, expected: list[Severity]) -> None:
 
 
 def test_names_and_usages() -> None:
+    clusters_own = ("kubernetes", "kubernetes.default", "kubernetes.default.svc.cluster.local", "localhost")
+
     def named(*names: str, vips: tuple[str, ...] = ("10.0.0.100",)) -> list[Severity]:
-        leads = {"api.example": ("10.0.0.100",), "kubernetes": ("10.0.0.100",)}
+        leads = dict.fromkeys(("api.example", "kubernetes.example", *clusters_own), ("10.0.0.100",))
         several = [replace(CERTIFICATE, where=where, names=frozenset(names)) for where in ("a", "b")]
         return seen(certificates.judge_names(several, vips, lambda name: leads.get(name, ())))
 
     assert named("10.0.0.100") == named("api.example", "cp1") == named("fd00:0::100", vips=("fd00::100",)) == []
-    assert named("cp1") == named("kubernetes") == [ERROR], "told once"
+    assert named("kubernetes.example") == []
+    assert named("cp1") == named(*clusters_own) == [ERROR], "told once"
     assert named("10.0.0.100", vips=("10.0.0.100", "fd00::100")) == [ERROR]
     server_only = replace(CERTIFICATE, client=False)
     assert seen(certificates.judge_usage([CERTIFICATE], [CERTIFICATE])) == []
@@ -394,7 +403,7 @@ TIMES = CheckTimes(0.5, 0.1, 2.0, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("70s", []), ("1m10s", []), ("500ms", [WARNING]), (None, [HINT]), ("0s", [HINT])]
+    ("value", "expected"), [("70s", []), ("1m10s", []), ("500ms", [WARNING]), (None, [HINT]), ("0", [HINT])]
 )
 def test_the_shutdown_delay(value: str | None, expected: list[Severity]) -> None:
     assert seen(kubernetes.judge_delay("kube-apiserver", value, TIMES)) == expected
@@ -561,3 +570,25 @@ COMMIT
 def test_iptables(rule: str, out: str, expected: list[Severity]) -> None:
     rules = iptables_rules(IPTABLES.format(rule=rule, out=out), "iptables").on_our_way("eth0")
     assert seen(firewall.judge_rules(rules, ["10.0.0.100"], ["10.0.0.12"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("mine", "deaf"),
+    [
+        ("-j RETURN", ["iptables filter INPUT"]),
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", ["iptables filter INPUT"]),
+        ("-i lo -j ACCEPT", ["iptables filter INPUT"]),
+        ("-p tcp -j ACCEPT", ["iptables filter INPUT"]),
+        ("-p vrrp -j ACCEPT", []),
+        ("-s 10.0.0.0/24 -j ACCEPT", []),
+        ("-m set --match-set nodes src -m comment --comment 'the nodes' -j ACCEPT", []),
+        ("-i eth+ -j ACCEPT", []),
+    ],
+)
+@pytest.mark.parametrize("how", [(":INPUT ACCEPT", ":INPUT DROP"), ("-j MINE", "-j MINE\n-A INPUT -j REJECT")])
+def test_a_chain_that_lets_nothing_through_but(mine: str, deaf: list[str], how: tuple[str, str]) -> None:
+    text = IPTABLES.format(rule=mine, out="-j ACCEPT")
+    assert list(iptables_rules(text, "iptables").deaf_chains("eth0", six=False)) == []
+    rules = iptables_rules(text.replace(*how), "iptables")
+    assert list(rules.deaf_chains("eth0", six=False)) == deaf
+    assert list(rules.deaf_chains("eth0", six=True)) == []

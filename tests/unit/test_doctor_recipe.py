@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lbha import keepalived_conf
 from lbha.config import parse as parse_cluster
-from lbha.doctor import haproxy_conf, keepalived_conf
+from lbha.doctor import haproxy_conf
 from lbha.doctor.examine import examine
 from lbha.doctor.model import Outcome, Result, Severity
 from lbha.doctor.recipe import RECIPE_CHECKS, read
@@ -82,7 +84,7 @@ backend apiservers
 """One without a trap."""
 
 
-def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+def texts(*changes: tuple[str, str], both: bool = True) -> list[str]:
     """Two nodes' files, with the change in the first one, or in both."""
     found = []
     for number, (own, peer, priority) in enumerate((("11", "12", "200"), ("12", "11", "180"))):
@@ -92,16 +94,24 @@ def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalive
             for old, new in changes:
                 assert old in text, old
                 text = text.replace(old, new)
-        found.append(keepalived_conf.parse(f"cp{number + 1}.conf", text))
-    return tuple(found)
+        found.append(text)
+    return found
+
+
+def parsed(*found: str) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+    return tuple(keepalived_conf.parse(f"cp{number}.conf", text) for number, text in enumerate(found, 1))
+
+
+def keepaliveds(*changes: tuple[str, str], both: bool = True) -> tuple[keepalived_conf.KeepalivedConf, ...]:
+    return parsed(*texts(*changes, both=both))
 
 
 def judged(
     keepalived: Sequence[keepalived_conf.KeepalivedConf] = (), haproxy: Iterable[str] = ()
 ) -> dict[str, set[Severity]]:
     """What is found, by check."""
-    parsed = tuple(haproxy_conf.parse("haproxy.cfg", text) for text in haproxy)
-    outcomes = examine(RECIPE_CHECKS, Recipe(tuple(keepalived), parsed))
+    cfgs = tuple(haproxy_conf.parse("haproxy.cfg", text) for text in haproxy)
+    outcomes = examine(RECIPE_CHECKS, Recipe(tuple(keepalived), cfgs))
     return by_check(outcomes)
 
 
@@ -123,12 +133,6 @@ def test_files_without_a_trap() -> None:
     [
         ("nopreempt", ERROR, "    haproxy\n", "    haproxy weight -30\n  }\n  nopreempt\n  foo {\n"),
         ("nopreempt", HINT, "  interface eth0\n", "  interface eth0\n  nopreempt\n"),
-        (
-            "auth-pass",
-            WARNING,
-            "  interface eth0\n",
-            "  authentication {\n  auth_type PASS\n  auth_pass 42\n  }\n",
-        ),
         ("script-detection", WARNING, "  interval 2\n", "  interval 5\n"),
         ("script-detection", ERROR, "  fall 2\n", "  fall 11\n"),
         ("script-timeout", HINT, "  timeout 1\n", ""),
@@ -159,6 +163,73 @@ def test_each_trap_of_a_keepalived_conf(name: str, severity: Severity, old: str,
 )
 def test_each_trap_between_two_nodes(name: str, severity: Severity, changes: list[tuple[str, str]]) -> None:
     assert severity in judged(keepaliveds(*changes, both=False)).get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ([('"/bin/true --quick"', '"killall -0 haproxy"')], set()),
+        ([('"/bin/true --quick"', '"/usr/bin/test -e /no/such/file"')], set()),
+        ([('"/bin/true --quick"', '"no-such-program"')], {ERROR}),
+        ([('"/bin/true --quick"', '"bin/true"')], {ERROR}),
+    ],
+)
+def test_only_the_program_of_a_script_must_be_there_and_path_is_searched(
+    changes: list[tuple[str, str]], found: set[Severity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path: "/bin/true" if name == "killall" else None)
+    assert judged(keepaliveds(*changes)).get("script-runs", set()) == found
+
+
+def test_a_password_is_shown_in_version_2_and_ignored_in_version_3() -> None:
+    auth = ("  interface eth0\n", "  authentication {\n  auth_type PASS\n  auth_pass 42\n  }\n")
+    assert judged(keepaliveds(auth))["auth-pass"] == {HINT}
+    assert judged(keepaliveds(auth, ("  vrrp_version 3\n", "")))["auth-pass"] == {WARNING}
+
+
+def test_defaults_of_global_defs() -> None:
+    changes = [("  down_timer_adverts 6\n", ""), ("  vrrp_version 3\n", "  vrrp_down_timer_adverts 6\n")]
+    (instance,) = keepaliveds(*changes)[0].instances
+    assert (instance.version, instance.adverts) == (2, 6)
+    (instance,) = keepaliveds(*changes, ("10.0.0.100/32", "fd00::100/128"))[0].instances
+    assert instance.version == 3, "keepalived takes it for IPv6"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("  vrrp_version 3\n", "")],
+        [("  unicast_peer {\n    10.0.0.12\n  }\n", "")],
+    ],
+)
+def test_nodes_that_are_deaf_to_each_other(changes: list[tuple[str, str]]) -> None:
+    assert judged(keepaliveds(*changes, both=False))["one-cluster"] == {ERROR}
+
+
+def second_router(conf: str) -> str:
+    """The same file with a further virtual router, before the first."""
+    instance = conf[conf.index("vrrp_instance") :].replace("instance one", "instance two")
+    return conf.replace(
+        "vrrp_instance one", f"{instance.replace('router_id 77', 'router_id 78')}vrrp_instance one"
+    )
+
+
+def test_every_virtual_router_is_compared_whatever_their_order() -> None:
+    one, two = parsed(*map(second_router, texts()))
+    assert "one-cluster" not in judged([one, replace(two, instances=two.instances[::-1])])
+    first, second = map(second_router, texts())
+    other = parsed(first, second.replace("router_id 78", "router_id 79"))
+    (outcome,) = examine([each for each in RECIPE_CHECKS if each.name == "one-cluster"], Recipe(other))
+    assert [each.evidence.partition(" differs")[0] for each in outcome.findings] == ["two: virtual_router_id"]
+
+
+def test_peers_without_an_address_of_their_own() -> None:
+    outcomes = examine(
+        RECIPE_CHECKS,
+        Recipe(keepaliveds(("  unicast_src_ip OWN\n".replace("OWN", "10.0.0.11"), ""), both=False)),
+    )
+    (listed,) = [each for each in outcomes if each.name == "peers-listed"]
+    assert listed.result is Result.NOT_CHECKED and "cp1.conf: without unicast_src_ip" in (listed.why or "")
 
 
 def test_a_weight_that_is_enough() -> None:
@@ -193,6 +264,7 @@ def test_one_file_alone_does_not_tell() -> None:
         ("short-timeouts", WARNING, "timeout server 1h\n    timeout tunnel 1h", "timeout server 35s"),
         ("old-processes", WARNING, "    hard-stop-after 10m\n", ""),
         ("bind-clash", WARNING, "bind 10.0.0.100:6443", "bind *:6443"),
+        ("bind-clash", WARNING, "bind 10.0.0.100:6443", "bind ipv6@:::6443"),
         ("low-maxconn", WARNING, "inter 500ms", "maxconn 250 inter 500ms"),
         ("low-maxconn", WARNING, "    mode tcp\n", "    mode tcp\n    maxconn 100\n"),
         ("host-names", WARNING, "10.0.0.12:6443", "cp2.example:6443"),
@@ -201,6 +273,56 @@ def test_one_file_alone_does_not_tell() -> None:
 def test_each_trap_of_a_haproxy_cfg(name: str, severity: Severity, old: str, new: str) -> None:
     assert old in HAPROXY
     assert judged(haproxy=[HAPROXY.replace(old, new)]).get(name) == {severity}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (
+            "check-question",
+            "check-ssl verify none ",
+            "verify none\n    http-check connect port 6443 ssl\n    default-server ",
+        ),
+        ("idle-watches", "option srvtcpka", "option tcpka"),
+        ("short-timeouts", "timeout tunnel 1h", "timeout tunnel 0"),
+        (
+            "short-timeouts",
+            "client 1h\n    timeout server 1h\n    timeout tunnel 1h",
+            "client 0\n    timeout server 0",
+        ),
+        ("host-names", "10.0.0.12:6443", "cp2.example:6443 init-addr last,none"),
+        ("host-names", "10.0.0.12:6443", '"${CP2}:6443"'),
+        ("host-names", "10.0.0.12:6443", "ipv4@10.0.0.12:6443"),
+    ],
+)
+def test_another_way_to_write_what_is_no_trap(name: str, old: str, new: str) -> None:
+    assert old in HAPROXY
+    assert name not in judged(haproxy=[HAPROXY.replace(old, new)])
+
+
+def test_the_frontend_says_how_long_clients_may_be_silent() -> None:
+    without = HAPROXY.replace("    timeout tunnel 1h\n", "")
+    short = without.replace("timeout client 1h", "timeout client 20s")
+    own = "    default_backend apiservers\n    timeout client "
+    assert "short-timeouts" in judged(haproxy=[short])
+    assert "short-timeouts" not in judged(
+        haproxy=[short.replace("    default_backend apiservers\n", f"{own}1h\n")]
+    )
+    assert "short-timeouts" in judged(
+        haproxy=[without.replace("    default_backend apiservers\n", f"{own}20s\n")]
+    )
+
+
+def test_servers_of_a_template_and_none_at_all() -> None:
+    (start, _) = HAPROXY.split("    server cp1")
+    assert judged(haproxy=[f"{start}    server-template cp 1-3 cp.example:6443 no-check\n"])["host-names"] == {
+        WARNING
+    }
+    (outcome,) = examine(
+        [each for each in RECIPE_CHECKS if each.name == "host-names"],
+        Recipe((), (haproxy_conf.parse("x", start),)),
+    )
+    assert outcome.result is Result.DOES_NOT_APPLY and outcome.why == "no server"
 
 
 def recipe(name: str, tmp_path: Path) -> tuple[list[Path], list[Path]]:
@@ -273,11 +395,11 @@ def test_a_tree_of_braces() -> None:
 @pytest.mark.parametrize("text", ["a {\n", "}\n"])
 def test_braces_that_do_not_match(text: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"/x makes no sense as a keepalived\.conf: "):
         read([tmp_path / "x"], [])
 
 
-@given(st.text(alphabet="ab{}\n \"'!#/1 weight scrptvi_noe.", max_size=200))
+@given(st.text(alphabet="ab{}\n \"'!#/1 weight scrptvi_noefy.", max_size=200))
 def test_no_text_breaks_a_parser(text: str) -> None:
     try:
         conf = (keepalived_conf.parse("x", f"vrrp_script a {{\n{text}\n}}\nvrrp_instance b {{\n{text}\n}}"),)

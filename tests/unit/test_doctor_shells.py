@@ -14,11 +14,13 @@ from statuses import report, status
 from lbha.config import parse
 from lbha.doctor import clients, kubernetes, systemd
 from lbha.doctor.context import Context
-from lbha.doctor.examine import make_one
+from lbha.doctor.examine import examine, make_one
 from lbha.doctor.links import Address, Interface, Links
-from lbha.doctor.model import Outcome, Result
+from lbha.doctor.model import Check, Outcome, Result
 from lbha.doctor.registry import CHECKS
+from lbha.errors import LbhaError
 from lbha.facts import Peer
+from lbha.wiring import gather
 from lbha.wiring.gather import running
 
 KUBECONFIG = """\
@@ -100,6 +102,7 @@ def test_network_manager(context: Context, tmp_path: Path, monkeypatch: pytest.M
 
 def test_kubeconfigs(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "ROOT", tmp_path)
+    monkeypatch.setattr(gather, "running", lambda: iter(()))  # an etcd of this machine is no matter here
     context.__dict__["links"] = Links((), (Address("eth0", "10.0.0.11", 24),))
     assert check("clients", context).result is Result.DOES_NOT_APPLY
     directory = tmp_path / "etc" / "kubernetes"
@@ -117,6 +120,7 @@ def test_the_manifest_of_an_apiserver(
 ) -> None:
     manifest = tmp_path / "kube-apiserver.yaml"
     monkeypatch.setattr(kubernetes, "MANIFEST", manifest)
+    monkeypatch.setattr(kubernetes, "running", lambda: iter(()))
     assert check("shutdown-delay", context).result is Result.DOES_NOT_APPLY
     for flag, expected in (
         ("", ["hint"]),
@@ -136,3 +140,35 @@ def test_an_apiserver_that_runs(context: Context) -> None:
             assert time.monotonic() < end
         assert severities(check("shutdown-delay", context)) == ["warning"]
         process.communicate(b"\n")
+
+
+def test_a_silent_agent_is_waited_for_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(*_: object, **__: object) -> None:
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+        raise LbhaError("the agent did not answer")
+
+    monkeypatch.setattr("lbha.agent.client.ask", ask)
+    several = [Check(name, "", lambda each: each.status and ()) for name in ("one", "two", "three")]
+    outcomes = examine(several, context, seconds=0.5)
+    assert {each.why for each in outcomes} == {"the agent did not answer"}
+    assert len(asked) == 1
+
+
+def test_what_only_root_may_ask_is_not_checked(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert check("agent", context).result is Result.NOT_CHECKED
+    files = {name: tmp_path / name for name in ("ca", "cert", "key")}
+    for file in files.values():
+        file.touch()
+    context.cluster = replace(
+        context.cluster, peers=replace(context.cluster.peers, **{k: str(v) for k, v in files.items()})
+    )
+    outcome = check("peer-channel", context)
+    assert outcome.result is Result.NOT_CHECKED and "run it as root" in (outcome.why or "")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert severities(check("peer-channel", context)) == ["error"]

@@ -146,7 +146,7 @@ def test_the_templates_say_what_is_computed_with(
         in files["haproxy.cfg"]
     )
     assert "  interval 1\n  timeout 1\n  rise 2\n  fall 2\n" in files["keepalived.conf"]
-    assert removal(observed(prod), silent=False)[0] == pytest.approx(check.interval + 2 * check.fast_interval)
+    assert removal(check, silent=False)[0] == pytest.approx(check.interval + 2 * check.fast_interval)
 
 
 def runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from statuses import cluster
 
 from lbha.config import parse
 from lbha.election import NodeState, priority, winner
+from lbha.errors import RenderError
 from lbha.forecast.change import Fate, compare, disagreements
 from lbha.forecast.order import Step, order
 from lbha.forecast.wire import Wire, wire
@@ -297,6 +299,14 @@ vrrp_instance other {
 """
     assert wire(text) == Wire(3, 51, 0.1, ("10.0.0.100",), ("10.0.0.12", "10.0.0.13"))
     assert wire("vrrp_instance x {\n  virtual_router_id 9\n}\n") == Wire(2, 9, 1.0, (), ())
+    on_lines_of_their_own = re.sub(r" \{$", "\n  {", text, flags=re.MULTILINE)
+    assert wire(on_lines_of_their_own) == wire(text), "keepalived takes both"
+
+
+@pytest.mark.parametrize("text", ["vrrp_instance x {\n", "global_defs {\n}\n"])
+def test_a_template_that_makes_no_sense_is_refused_in_a_line(text: str) -> None:
+    with pytest.raises(RenderError, match=r"keepalived\.conf\.j2"):
+        wire(text)
 
 
 wires = st.builds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -110,8 +111,13 @@ def test_an_etcd_without_tls_and_at_another_port() -> None:
     assert (service.port, service.target_port, service.tls) == (2379, 4001, None)
 
 
-def test_a_ca_alone_does_where_etcd_asks_for_no_certificate() -> None:
-    assert env(ETCD_ENV.replace("CERT_AUTH=true", "CERT_AUTH=false")).tls == Tls("/etc/etcd/ca.crt")
+def test_an_etcd_that_trusts_an_authority_asks_for_a_certificate_whatever_else_is_said() -> None:
+    assert env(ETCD_ENV.replace("CERT_AUTH=true", "CERT_AUTH=false")).tls == env(ETCD_ENV).tls
+    assert env(ETCD_ENV.replace("ETCD_TRUSTED", "X")).tls == replace(env(ETCD_ENV).tls or Tls(), ca=None)
+
+
+def test_the_url_for_others_says_whether_it_speaks_tls() -> None:
+    assert env(ETCD_ENV.replace("https://127.0.0.1", "http://127.0.0.1")).tls == env(ETCD_ENV).tls
 
 
 @pytest.mark.parametrize(
@@ -218,6 +224,10 @@ def test_the_command_writes_and_never_overwrites(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (
+            ["--name", "\udcff", "--vip", "10.0.0.100", "--node", "cp1=10.0.0.11"],
+            "a control character in the value",
+        ),
         (["--vip", "10.0.0.100"], "no nodes; write --node cp1=10.0.0.11 for each"),
         (["--node", "cp1=10.0.0.11"], "no VIP; write --vip 10.0.0.100"),
         (["--node", "cp1"], "is not NAME=ADDRESS"),

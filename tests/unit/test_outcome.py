@@ -10,7 +10,7 @@ from statuses import NOW, alone, cluster, report, server, silent, status, with_r
 from lbha.election import skew
 from lbha.errors import ConfigError
 from lbha.outcome import after
-from lbha.timing import HAPROXY_INTERVAL
+from lbha.timing import CONNECT, HAPROXY_INTERVAL
 
 
 def waits(n: int) -> float:
@@ -114,7 +114,10 @@ def test_with_failback_a_pool_that_empties_makes_all_nodes_equal_again() -> None
     assert (one.before, one.holder, one.emptied) == ("cp2", "cp1", ("etcd",))
     assert one.seconds is not None and one.seconds > 3.6 and "cp2 serves until then" in one.how
     whole = after(here, found, "cp3")
-    assert whole.holder == "cp1" and whole.seconds is not None and whole.seconds > one.seconds
+    assert whole.holder == "cp1" and whole.seconds is not None
+    assert whole.seconds - one.seconds == pytest.approx(3 * CONNECT), (
+        "a dead host: three checks, as in `lbha plan`"
+    )
     assert "cp2 serves until then" in whole.how
 
 

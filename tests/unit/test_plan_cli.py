@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,15 @@ def test_bounds_and_proof(file: Path) -> None:
     assert "6 × 0.1 s: down_timer_adverts × advert_interval" in done.output
     assert "mode agent, failback off, 3 nodes: 9,800 situations, all right" in done.output
     assert "mode script" not in plan("-c", file, "--mode", "agent").output
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure(file: Path) -> None:
+    """`lbha plan | head`: 1 would say that the wrong node may be elected."""
+    program = [sys.executable, "-m", "lbha", "plan", "-c", str(file)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        assert (running.wait(20), running.stderr.read()) == (0, b"")
 
 
 def test_a_drill_within_and_above(file: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lbha import config, pki
 from lbha.cli.wiring import command
 from lbha.model import Cluster, Kind
 from lbha.wiring import PIECES
-from lbha.wiring.found import Contact, Found, Unreadable, commands_of_manifest, contacts, server
+from lbha.wiring.found import Certificate, Contact, Found, Unreadable, commands_of_manifest, contacts, server
 from lbha.wiring.found import command as command_line
 from lbha.wiring.verdict import Finding, Here, Way, judge
 
@@ -282,6 +282,26 @@ def test_a_certificate_without_the_vip_is_told(tree: Tree, smallest: str) -> Non
     code, lines = tree.check("--node", "cp1")
     assert code == 1
     assert any("does not name 10.0.0.100" in line for line in lines["kube-apiserver"])
+
+
+def test_the_vip_at_the_port_of_a_second_service_of_the_kind(smallest: str) -> None:
+    two = config.parse(f'{smallest}\n[services.events]\nkind = "etcd"\nport = 2381\n')
+    for port, way in ((2379, Way.VIP), (2381, Way.VIP), (2380, Way.PAST)):
+        contact = Contact("kube-apiserver", Kind.ETCD, (f"http://10.0.0.100:{port}",), "a file")
+        (told,) = [
+            each for each in judge(two, Found((contact,)), Here(frozenset(), lambda _: ())) if each.sources
+        ]
+        assert told.way is way
+
+
+@pytest.mark.parametrize(("host", "way"), [("api.example.com", Way.VIP), ("cp2.example.com", Way.BAD)])
+def test_a_certificate_may_name_a_host_that_leads_to_the_vip(cluster: Cluster, host: str, way: Way) -> None:
+    shown = Certificate("kube-apiserver", frozenset({"10.0.0.11", host}), "a file")
+    here = Here(frozenset(), lambda name: NAMES.get(name, ()))
+    (told,) = [
+        each for each in judge(cluster, Found(certificates=(shown,)), here) if "certificate" in each.client
+    ]
+    assert told.way is way
 
 
 def test_a_member_that_advertises_the_vip_is_told(tree: Tree) -> None:

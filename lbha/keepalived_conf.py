@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import isfinite
 
 MOST_WORDS = 100_000
 """A file with more is no keepalived.conf."""
@@ -32,9 +33,10 @@ class Statement:
     def number(self, name: str, default: float) -> float:
         """The same as a number; the default where it is none."""
         try:
-            return float(self.value(name, str(default)))
+            found = float(self.value(name, str(default)))
         except ValueError:
             return default
+        return found if isfinite(found) else default
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,6 @@ class Script:
     timeout: float | None
     weight: int
     fall: int
-    rise: int
 
     @property
     def detection(self) -> float:
@@ -61,6 +62,7 @@ class Instance:
     count in it. `track_files`: files, which may say anything, count as well."""
 
     name: str
+    version: int
     state: str
     router: int
     priority: int
@@ -99,7 +101,6 @@ class KeepalivedConf:
     scripts: tuple[Script, ...]
     script_user: bool
     script_security: bool
-    text: str = field(repr=False, default="")
 
 
 def parse(path: str, text: str) -> KeepalivedConf:
@@ -107,7 +108,7 @@ def parse(path: str, text: str) -> KeepalivedConf:
     top = Statement((), _tree(text))
     defaults = top.first("global_defs") or Statement(())
     scripts = {each.words[1]: _script(each) for each in top.all("vrrp_script") if len(each.words) > 1}
-    instances = tuple(_instance(each, scripts) for each in top.all("vrrp_instance"))
+    instances = tuple(_instance(each, scripts, defaults) for each in top.all("vrrp_instance"))
     users = all(each.first("user") for each in top.all("vrrp_script"))
     return KeepalivedConf(
         path,
@@ -115,7 +116,6 @@ def parse(path: str, text: str) -> KeepalivedConf:
         tuple(scripts.values()),
         script_user=defaults.first("script_user") is not None or users,
         script_security=defaults.first("enable_script_security") is not None,
-        text=text,
     )
 
 
@@ -129,11 +129,10 @@ def _script(block: Statement) -> Script:
         timeout=block.number("timeout", 0) if written else None,
         weight=int(block.number("weight", 0)),
         fall=int(block.number("fall", 1)),
-        rise=int(block.number("rise", 1)),
     )
 
 
-def _instance(block: Statement, scripts: dict[str, Script]) -> Instance:
+def _instance(block: Statement, scripts: dict[str, Script], defaults: Statement) -> Instance:
     tracked = []
     for each in (block.first("track_script") or Statement(())).block:
         if (script := scripts.get(each.words[0])) is not None:
@@ -142,13 +141,16 @@ def _instance(block: Statement, scripts: dict[str, Script]) -> Instance:
     peers = tuple(each.words[0] for each in (block.first("unicast_peer") or Statement(())).block)
     vips = tuple(each.words[0] for each in (block.first("virtual_ipaddress") or Statement(())).block)
     authentication = block.first("authentication")
+    six = any(":" in vip for vip in vips)
     return Instance(
         name=block.words[1] if len(block.words) > 1 else "",
+        # Version 2 knows no IPv6: keepalived takes 3 for it.
+        version=3 if six else int(block.number("version", defaults.number("vrrp_version", 2))),
         state=block.value("state", "BACKUP"),
         router=int(block.number("virtual_router_id", 0)),
         priority=int(block.number("priority", 100)),
         advert=block.number("advert_int", 1),
-        adverts=int(block.number("down_timer_adverts", 3)),
+        adverts=int(block.number("down_timer_adverts", defaults.number("vrrp_down_timer_adverts", 3))),
         nopreempt=block.first("nopreempt") is not None,
         auth_pass=authentication.value("auth_pass", "") if authentication else None,
         source=block.value("unicast_src_ip", "") or None,
