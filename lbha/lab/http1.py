@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
 from pathlib import Path
+
+# A connection's read buffer. By default Python clears 256 KiB for each, and touching that much new memory took
+# longer than the handshakes when hundreds of clients came back at once (1.8 s until the last instead of 0.8 s).
+SSLProtocol.max_size = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
