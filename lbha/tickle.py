@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
+from lbha.checksum import checksum, pseudo_header
 from lbha.connections import Connection
 from lbha.pause import Pause
 
@@ -34,19 +35,8 @@ def segment(key: Connection, sequence: int) -> bytes:
     """The TCP header of a tickle, from the VIP's end of a connection to the client's, with its checksum."""
     here, there = struct.unpack_from("!HH", key)
     bare = _TCP.pack(here, there, sequence, 0, _TCP.size << 2, _ACK, _WINDOW, 0, 0)
-    addresses = key[4:]
-    if len(addresses) == 8:  # RFC 9293, 3.1
-        pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(bare))
-    else:  # RFC 8200, 8.1
-        pseudo = addresses + struct.pack("!II", len(bare), socket.IPPROTO_TCP)
+    pseudo = pseudo_header(key[4:], len(bare), socket.IPPROTO_TCP)
     return bare[:16] + struct.pack("!H", checksum(pseudo + bare)) + bare[18:]
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
-    # 65536 leaves 1 when divided by 65535: the remainder is the sum with its carries folded in.
-    total = int.from_bytes(data, "big") % 0xFFFF
-    return 0xFFFF - (total or (0xFFFF if any(data) else 0))
 
 
 def bursts(count: int, rate: int) -> Iterator[list[range]]:

@@ -6,6 +6,8 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
+from lbha.checksum import checksum, pseudo_header
+
 PROTOCOL = 112
 VERSION = 3
 """Of lbha's own (`templates/keepalived`); keepalived drops the other."""
@@ -50,6 +52,18 @@ def parse(data: bytes, *, six: bool) -> Advert:
         raise BadAdvert("too short for its addresses")
     pieces = (body[at : at + size] for at in range(0, count * size, size))
     return Advert(version, router, priority, tuple(str(ipaddress.ip_address(piece)) for piece in pieces))
+
+
+def build(advert: Advert, interval: float, source: str, destination: str) -> bytes:
+    """That advert as version 3, from one address to the other; `interval` (s) is what backups are to expect
+    (RFC 9568, 5.2.7: centiseconds)."""
+    addresses = [ipaddress.ip_address(address).packed for address in advert.addresses]
+    first, centiseconds = VERSION << 4 | _ADVERTISEMENT, round(interval * 100)
+    fields = (first, advert.virtual_router_id, advert.priority, len(addresses), centiseconds)
+    bare = _HEADER.pack(*fields, 0) + b"".join(addresses)
+    ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
+    total = checksum(pseudo_header(ends, len(bare), PROTOCOL) + bare)
+    return _HEADER.pack(*fields, total) + bare[_HEADER.size :]
 
 
 def payload(packet: bytes) -> bytes:

@@ -27,6 +27,7 @@ from lbha.agent.peers import PeerWatch
 from lbha.agent.reap import Reap
 from lbha.agent.record import Record
 from lbha.agent.recovery import Recovery
+from lbha.agent.resignation import Resignation
 from lbha.agent.split_brain import SplitBrain
 from lbha.agent.stale_vip import StaleVip
 from lbha.agent.vip_watch import VipWatch
@@ -111,6 +112,7 @@ class Agent:
         self.peers = PeerWatch(cluster, node, self.certificates, self.consider, heard)
         self.recovery = Recovery(cluster, self.vip, self.carried, heard, self.record.recovered)
         self.split = SplitBrain(cluster, node)
+        self.resignation = Resignation(cluster, node)
         self.reap = Reap(paths, self.counters.recovered)
         self.follower = Follower(cluster, node, config_file, load, self._on_applied)
 
@@ -189,6 +191,7 @@ class Agent:
             self._trackers.beat(decision.up, now=True)
             self._notifier.status(f"priority {decision.priority}: {decision.why}")
             self._tell_at = 0.0
+        self.resignation.look(self.report(), self.peers.peers)
         if now >= self._tell_at:
             self._tell_at = now + TELL_EVERY
             self.record.tell(self.status())
@@ -291,6 +294,8 @@ class Agent:
 
     def _vrrp_changed(self) -> None:
         self.vip.look()
+        if self.decision:
+            self.resignation.look(self.report(), self.peers.peers)
         self._tell_at = 0.0
 
     def _on_applied(self, applied: Applied) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbha.tickle import APART, STEP, TRIES, bursts, checksum, segment
+from lbha.checksum import checksum
+from lbha.tickle import APART, STEP, TRIES, bursts, segment
 
 
 def folded(data: bytes) -> int:
