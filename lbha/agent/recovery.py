@@ -22,7 +22,7 @@ from lbha.pause import While
 AGAIN = 1.0
 PATIENCE = 60.0
 """Seconds between attempts while haproxy does not answer, and until it is given up: a frozen one may thaw, and
-its clients may not have been told by anybody."""
+its clients may not have been told by anybody. What is half-closed AGAIN after that stays so."""
 
 _LOG = logging.getLogger("lbha")
 
@@ -110,6 +110,9 @@ class Recovery:
             self._told(
                 "handover", ended, f"the VIP has left: ended {ended} sessions of its clients in {took:.1f} s"
             )
+        if await self._away(AGAIN):
+            with suppress(OSError):
+                await asyncio.to_thread(leftovers.clear_all, self._cluster, self._pause)
 
     async def _away(self, seconds: float) -> bool:
         with suppress(TimeoutError):
