@@ -8,11 +8,10 @@ through another address, or to another frontend, is left alone.
 from __future__ import annotations
 
 from collections.abc import Set
-from contextlib import suppress
 from ipaddress import ip_address
 
 from lbha import inet_diag
-from lbha.connections import Connection, as_clients_see, client, ends, rank, vip_ends
+from lbha.connections import Connection, as_clients_see, client, connection, ends, rank, vip_ends
 from lbha.haproxy_socket import Socket
 from lbha.model import Cluster
 from lbha.pause import Pause
@@ -49,11 +48,8 @@ def _abort_own(cluster: Cluster, carried: Set[Connection]) -> None:
     """End this node's own clients of the VIP: the kernel gave them the VIP as their own address too, so what
     haproxy would send them now leaves for the new holder. They see ECONNABORTED."""
     vips = {ip_address(vip).packed for vip in cluster.vips}
-    for key in carried:
-        if client(key) in vips:
-            here, there = ends(key)
-            with suppress(OSError):  # It has gone by itself, or the kernel cannot.
-                inet_diag.abort(there, here)
+    own = [ends(key) for key in carried if client(key) in vips]
+    inet_diag.abort(connection(there, here) for here, there in own)
 
 
 _NO_BRACKETS = {ord("["): None, ord("]"): None}

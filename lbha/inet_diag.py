@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_address
 
 from lbha.connections import Connection
@@ -18,13 +18,13 @@ from lbha.model import Endpoint
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_REQUEST, _DUMP = 0x1, 0x300
 _REQ_BYTECODE = 1
 _BC_JMP, _BC_S_COND = 1, 7
 # net/tcp_states.h
 _ESTABLISHED = 1 << 1
-_HALF_CLOSED = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11
-"""FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING."""
+_HALF_OPEN = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11
+"""SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING."""
 
 _NO_COOKIE = b"\xff" * 8
 
@@ -32,6 +32,7 @@ _HEADER = struct.Struct("=IHHII")
 _MESSAGE = struct.Struct("=IH")
 _ANSWER_SECONDS = 3.0
 _BUFFER = 1 << 20
+_AT_ONCE = 1000
 
 
 def established(at: Collection[Endpoint]) -> set[Connection]:
@@ -43,9 +44,10 @@ def established(at: Collection[Endpoint]) -> set[Connection]:
     return _found(at, _ESTABLISHED)
 
 
-def half_closed(at: Collection[Endpoint]) -> set[Connection]:
-    """Those that one side has ended or both have, and that this kernel still answers for. Raises OSError."""
-    return _found(at, _HALF_CLOSED)
+def half_open(at: Collection[Endpoint]) -> set[Connection]:
+    """Those that are not established yet, or that a side or both have ended, and that this kernel still answers
+    for. Raises OSError."""
+    return _found(at, _HALF_OPEN)
 
 
 def _found(at: Collection[Endpoint], states: int) -> set[Connection]:
@@ -60,16 +62,24 @@ def _found(at: Collection[Endpoint], states: int) -> set[Connection]:
     return found
 
 
-def abort(local: Endpoint, remote: Endpoint) -> None:
-    """End one socket of this kernel at once: its owner reads ECONNABORTED. Raises OSError: ENOENT when there is
-    none, EOPNOTSUPP where the kernel was built without INET_DIAG_DESTROY, EPERM without CAP_NET_ADMIN."""
-    family = socket.AF_INET6 if ":" in local.address else socket.AF_INET
-    ports = struct.pack("!HH", local.port, remote.port)
-    identity = ports + _padded(local.address) + _padded(remote.address) + bytes(4) + _NO_COOKIE
-    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
-    with _open() as netlink:
-        netlink.send(_HEADER.pack(16 + len(body), _SOCK_DESTROY, _REQUEST | _ACK, 1, 0) + body)
-        take(netlink.recv(65536), set(), family)
+def abort(keys: Iterable[Connection]) -> None:
+    """End these sockets of this kernel at once, 1000 within some ms: an owner reads ECONNABORTED, the client is
+    reset. Those that have gone by themselves are passed over, and so are all where the kernel cannot (built
+    without INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN). Raises OSError without netlink."""
+    messages = [_destroy(key) for key in keys]
+    for first in range(0, len(messages), _AT_ONCE):
+        # Another socket each time: what it answers, an error for each that was not there, is not read.
+        with _open() as netlink:
+            netlink.send(b"".join(messages[first : first + _AT_ONCE]))
+
+
+def _destroy(key: Connection) -> bytes:
+    half = (len(key) - 4) // 2
+    family = socket.AF_INET if half == 4 else socket.AF_INET6
+    addresses = key[4 : 4 + half].ljust(16, b"\0") + key[4 + half :].ljust(16, b"\0")
+    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+    body += key[:4] + addresses + bytes(4) + _NO_COOKIE
+    return _HEADER.pack(_HEADER.size + len(body), _SOCK_DESTROY, _REQUEST, 1, 0) + body
 
 
 def take(data: bytes, found: set[Connection], family: int) -> bool:
@@ -129,7 +139,3 @@ def _conditions(family: int, ends: Collection[Endpoint]) -> Iterator[bytes]:
     for end in ends:
         address = ip_address(end.address).packed
         yield struct.pack("=BBxxi", family, 8 * len(address), end.port) + address
-
-
-def _padded(address: str) -> bytes:
-    return ip_address(address).packed.ljust(16, b"\0")

@@ -22,7 +22,7 @@ from lbha.pause import While
 AGAIN = 1.0
 PATIENCE = 60.0
 """Seconds between attempts while haproxy does not answer, and until it is given up: a frozen one may thaw, and
-its clients may not have been told by anybody. What is half-closed AGAIN after that stays so."""
+its clients may not have been told by anybody. What is half-open AGAIN after that stays so."""
 
 _LOG = logging.getLogger("lbha")
 
@@ -94,6 +94,7 @@ class Recovery:
             _LOG.info("clients may wait 1 s when the VIP leaves: %s", error)
 
     async def _hand_over(self) -> None:
+        await self._clear()
         if not await self._away(settled(self._cluster.failover)):
             return
         began, ended = time.monotonic(), 0
@@ -111,8 +112,11 @@ class Recovery:
                 "handover", ended, f"the VIP has left: ended {ended} sessions of its clients in {took:.1f} s"
             )
         if await self._away(AGAIN):
-            with suppress(OSError):
-                await asyncio.to_thread(leftovers.clear_all, self._cluster, self._pause)
+            await self._clear()
+
+    async def _clear(self) -> None:
+        with suppress(OSError):
+            await asyncio.to_thread(leftovers.clear_all, self._cluster)
 
     async def _away(self, seconds: float) -> bool:
         with suppress(TimeoutError):
