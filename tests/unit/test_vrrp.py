@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbha.vrrp import Advert, BadAdvert, parse, payload, rank
+from lbha.checksum import checksum, pseudo_header
+from lbha.vrrp import PROTOCOL, Advert, BadAdvert, build, parse, payload, rank
 
 V3 = bytes.fromhex("3133c8010064abcd0a4d0064")
 V3_SIX = bytes.fromhex("3133c801000aabcdfd770000000000000000000000000100")
@@ -52,3 +55,15 @@ def test_anything_is_an_advert_or_told(data: bytes, six: bool) -> None:
 def test_an_election_prefers_the_priority_then_the_address() -> None:
     assert rank(101, "10.0.0.1") > rank(100, "10.0.0.9") > rank(100, "10.0.0.1")
     assert rank(100, "fd00::10") > rank(100, "fd00::9")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "vip"), [("10.0.0.1", "10.0.0.2", "10.0.0.9"), ("fd00::1", "fd00::2", "fd00::9")]
+)
+def test_what_is_built_is_what_is_read(source: str, destination: str, vip: str) -> None:
+    advert = Advert(3, 51, 0, (vip,))
+    data = build(advert, 0.1, source, destination)
+    assert parse(data, six=":" in vip) == advert
+    assert data[4:6] == b"\0\x0a", "centiseconds"
+    ends = b"".join(ip_address(each).packed for each in (source, destination))
+    assert checksum(pseudo_header(ends, len(data), PROTOCOL) + data) == 0, "RFC 1071: the sum with itself"
