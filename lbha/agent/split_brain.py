@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from lbha.agent.adverts import Adverts
-from lbha.agent.announce import announce
+from lbha.agent.announce import Insistence, announce
 from lbha.facts import Peer, SplitFacts
 from lbha.host import interface_of
 from lbha.model import Cluster, Node
@@ -31,6 +31,7 @@ class SplitBrain:
         self._cluster, self._node = cluster, node
         self._interface: str | None = None
         self._split = Split()
+        self._insistence = Insistence()
         self._since: float | None = None
 
     async def run(self) -> None:
@@ -57,6 +58,9 @@ class SplitBrain:
                 self._announce()
         elif self._since is None:
             self._since = now
+        settled = all(_lets_go(peer, now) for peer in peers)
+        if self._insistence.due(holds=holds, settled=settled, now=time.monotonic()):
+            self._announce()
         return release.why if release else None
 
     @property
@@ -99,3 +103,9 @@ class SplitBrain:
 
 def _silent(peer: Peer, now: float) -> bool:
     return peer.silent is not None and now - peer.silent >= ALONE
+
+
+def _lets_go(peer: Peer, now: float) -> bool:
+    """It says itself that it does not hold the VIP."""
+    fresh = peer.heard is not None and now - peer.heard < REPORT_FRESH
+    return fresh and peer.report is not None and not peer.report.holds_vip

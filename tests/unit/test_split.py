@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statuses import cluster, report
 
+from lbha.agent import split_brain
+from lbha.agent.announce import INSIST, Insistence
 from lbha.agent.split_brain import SplitBrain
-from lbha.facts import Peer
+from lbha.facts import Peer, Report
 from lbha.split import ADVERTISED, ALONE, LEAST, REPORTED, Release, Rival, Seen, Split, step
 from lbha.vrrp import rank
 
@@ -122,6 +124,49 @@ def test_a_rival_is_one_that_may_hold_the_vip() -> None:
             peers = [Peer("cp1", theirs, at, None)]
             released = watch.look(holds=True, priority=177, peers=peers, serving=True)
         assert (released is not None) is rivals, theirs
+
+
+def announced(holds: list[tuple[float, bool]], settled_from: float = 99.0) -> list[float]:
+    """When a node insists that looks each 0.1 s for 10 s; `holds`: from when on it does or does not."""
+    insistence, found = Insistence(), []
+    for at in (turn * 0.1 for turn in range(100)):
+        held = [value for since, value in holds if since <= at + 1e-6][-1]
+        if insistence.due(holds=held, settled=at >= settled_from, now=at):
+            found.append(round(at, 1))
+    return found
+
+
+def test_a_new_holder_insists_until_the_others_have_let_go() -> None:
+    assert announced([(0.0, False), (1.0, True)]) == pytest.approx([1.0 + each for each in INSIST], abs=0.11)
+    assert len(announced([(0.0, False), (1.0, True)], settled_from=2.5)) == 2
+    assert announced([(0.0, False), (1.0, True)], settled_from=0.0) == []
+
+
+def test_who_has_taken_nothing_announces_nothing() -> None:
+    assert announced([(0.0, True)]) == [], "the agent has only started"
+    assert announced([(0.0, False)]) == []
+    assert len(announced([(0.0, False), (1.0, True), (1.6, False)])) == 1
+    assert len(announced([(0.0, False), (1.0, True), (1.6, False), (2.0, True)])) == 1 + len(INSIST)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "times"), [(report(1), 0), (report(1, holds=True), len(INSIST)), (None, len(INSIST))]
+)
+def test_others_have_let_go_when_they_say_so(
+    monkeypatch: pytest.MonkeyPatch, theirs: Report | None, times: int
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(split_brain, "announce", lambda vips, interface: said.append((vips, interface)))
+    clock = [100.0]
+    monkeypatch.setattr(split_brain.time, "monotonic", lambda: clock[0])
+    watch = SplitBrain(cluster(), cluster().nodes[1])
+    watch._interface = "eth0"
+    for held in (False, *[True] * 70):
+        heard = time.time() if theirs else None
+        # It outranks the other, so that neither yields meanwhile.
+        watch.look(holds=held, priority=254, peers=[Peer("cp1", theirs, heard, None)], serving=True)
+        clock[0] += 0.1
+    assert said == [(("10.0.0.100",), "eth0")] * times
 
 
 @dataclass
