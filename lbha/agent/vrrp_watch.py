@@ -30,6 +30,7 @@ class VrrpWatch:
         self.facts = VrrpFacts(problem="not asked yet")
         self._fifo, self._keepalived, self._changed = fifo, keepalived, changed
         self._rest = b""
+        self._changes = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -48,11 +49,14 @@ class VrrpWatch:
 
     async def look(self) -> None:
         """Ask keepalived for all of its state. It blocks for some ms, so a thread does it."""
+        before = self._changes
         try:
             instances = await asyncio.to_thread(self._keepalived.state)
         except EngineError as error:
             self._say(VrrpFacts(problem=str(error)))
             return
+        if self._changes != before:
+            return  # The FIFO has said more since; this would be taken for newer until the next look.
         for each in instances or ():
             if each.iname == _INSTANCE:
                 self._say(VrrpFacts(each.state.name, each.effective_priority))
@@ -68,6 +72,7 @@ class VrrpWatch:
         for line in lines:
             facts = parse(line.decode("ascii", "replace"))
             if facts:
+                self._changes += 1
                 self._say(facts)
 
     def _say(self, facts: VrrpFacts) -> None:

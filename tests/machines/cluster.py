@@ -170,10 +170,19 @@ class ControlPlane:
         """The machines besides those."""
         return [machine for machine in self.machines.values() if machine not in but]
 
-    def settled(self, seconds: float = 40.0) -> None:
+    def settled(self, seconds: float = 60.0) -> None:
         """Until one holds the VIP, and every lbha finds nothing wrong."""
         eventually("one machine holds the VIP", lambda: len(self.holders()) == 1, seconds)
-        eventually("lbha status finds nothing wrong", lambda: not self.problems(), seconds)
+        said = ["not asked"]
+
+        def healthy() -> bool:
+            said[0] = self.problems()
+            return not said[0]
+
+        try:
+            eventually("lbha status finds nothing wrong", healthy, seconds)
+        except AssertionError:
+            raise AssertionError(f"not within {seconds:g} s healthy, but:\n{said[0]}") from None
 
     def problems(self) -> str:
         """What `lbha status` says on the machines where it finds something wrong."""
