@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lbha.facts import Report, Status
+from lbha.facts import Peer, Report, Status
 
 FRESH = 3.0
 """Seconds that a peer's report counts for: after that nothing is known of the peer."""
@@ -17,9 +17,14 @@ def known(status: Status, now: float) -> dict[str, Report]:
     """The reports that count, by node; `now` in seconds since the epoch."""
     found = {status.report.node: status.report}
     for peer in status.peers:
-        if peer.report is not None and peer.heard is not None and now - peer.heard < FRESH:
-            found[peer.node] = peer.report
+        if report := recent(peer, now, FRESH):
+            found[peer.node] = report
     return found
+
+
+def recent(peer: Peer, now: float, seconds: float) -> Report | None:
+    """Its last report, unless it came longer ago."""
+    return peer.report if peer.heard is not None and now - peer.heard < seconds else None
 
 
 def holders(reports: Mapping[str, Report]) -> list[str]:

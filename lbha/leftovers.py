@@ -1,6 +1,6 @@
 """Sockets of an earlier time with the VIP, which would answer for connections that they know nothing of.
 
-A node that lost its cable while it held the VIP keeps half-open sockets for minutes. A client may have used
+A node that lost its cable while it held the VIP keeps half-closed sockets for minutes. A client may have used
 the same port again since, for a connection through the next holder. When the VIP returns here and that client
 is to be told, its answer would meet the old socket, which says "acknowledged" instead of "reset" (measured: 12
 to 54 of 400 clients were not told).
@@ -19,12 +19,12 @@ from lbha.model import Cluster
 
 
 def clear(cluster: Cluster, keys: Collection[Connection]) -> int:
-    """End this kernel's half-open sockets of `keys` (as clients see them); how many. Raises OSError.
+    """End this kernel's sockets of `keys` (as clients see them) that are not established; how many. OSError.
 
     Only those: `keys` are connections that another node carried after this one, so these cannot be alive here.
     """
     at, wanted = vip_ends(cluster), frozenset(keys)
-    stale = [key for key in inet_diag.half_open(at) if as_clients_see({key}, at) <= wanted]
+    stale = [key for key in inet_diag.not_established(at) if as_clients_see({key}, at) <= wanted]
     inet_diag.abort(stale)
     return len(stale)
 
@@ -34,6 +34,6 @@ def clear_all(cluster: Cluster) -> int:
 
     For a node that has just lost the VIP: nothing that their clients send arrives any more.
     """
-    stale = inet_diag.half_open(vip_ends(cluster))
+    stale = inet_diag.not_established(vip_ends(cluster))
     inet_diag.abort(stale)
     return len(stale)

@@ -22,7 +22,8 @@ from lbha.pause import While
 AGAIN = 1.0
 PATIENCE = 60.0
 """Seconds between attempts while haproxy does not answer, and until it is given up: a frozen one may thaw, and
-its clients may not have been told by anybody. What is half-open AGAIN after that stays so."""
+its clients may not have been told by anybody. AGAIN is also what sockets get to end by themselves
+after a handover."""
 
 _LOG = logging.getLogger("lbha")
 
@@ -115,8 +116,9 @@ class Recovery:
             await self._clear()
 
     async def _clear(self) -> None:
-        with suppress(OSError):
-            await asyncio.to_thread(leftovers.clear_all, self._cluster)
+        if self._pause.wait(0.0):
+            with suppress(OSError):
+                await asyncio.to_thread(leftovers.clear_all, self._cluster)
 
     async def _away(self, seconds: float) -> bool:
         with suppress(TimeoutError):

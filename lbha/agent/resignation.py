@@ -6,6 +6,7 @@ import logging
 import time
 
 from lbha.facts import Peer, Report
+from lbha.known import recent
 from lbha.model import Cluster, Node
 from lbha.resign import resign, successor
 from lbha.timing import REPORT_FRESH
@@ -23,12 +24,8 @@ class Resignation:
     def look(self, own: Report, peers: tuple[Peer, ...]) -> None:
         """Ask, where there is a successor that was not asked yet."""
         now = time.time()
-        fresh = (
-            peer.report
-            for peer in peers
-            if peer.report is not None and peer.heard is not None and now - peer.heard < REPORT_FRESH
-        )
-        to = successor(own, fresh, self._cluster)
+        reports = [report for peer in peers if (report := recent(peer, now, REPORT_FRESH))]
+        to = successor(own, reports, self._cluster)
         asked = (to.node, own.vrrp.effective_priority) if to else None
         if asked == self._asked:
             return

@@ -11,6 +11,7 @@ from lbha.agent.adverts import Adverts
 from lbha.agent.announce import Insistence, announce
 from lbha.facts import Peer, SplitFacts
 from lbha.host import interface_of
+from lbha.known import recent
 from lbha.model import Cluster, Node
 from lbha.split import ALONE, Rival, Seen, Split, step
 from lbha.timing import REPORT_FRESH
@@ -81,9 +82,10 @@ class SplitBrain:
         found, late = [], time.monotonic() - now
         addresses = {node.name: node.address for node in self._cluster.nodes}
         for peer in peers:
-            report, heard, address = peer.report, self.adverts.heard.get(peer.node), addresses[peer.node]
+            heard, address = self.adverts.heard.get(peer.node), addresses[peer.node]
             audible = heard is not None and heard.advert.priority > 0 and now + late - heard.at < ADVERT_FRESH
-            if report is not None and peer.heard is not None and now - peer.heard < REPORT_FRESH:
+            report = recent(peer, now, REPORT_FRESH)
+            if report is not None and peer.heard is not None:
                 if report.holds_vip and report.decision.up and not report.stale:
                     its = rank(report.decision.priority, address)
                     found.append(Rival(peer.node, peer.heard, its, report=True, adverts=audible))
@@ -107,5 +109,5 @@ def _silent(peer: Peer, now: float) -> bool:
 
 def _lets_go(peer: Peer, now: float) -> bool:
     """It says itself that it does not hold the VIP."""
-    fresh = peer.heard is not None and now - peer.heard < REPORT_FRESH
-    return fresh and peer.report is not None and not peer.report.holds_vip
+    report = recent(peer, now, REPORT_FRESH)
+    return report is not None and not report.holds_vip
