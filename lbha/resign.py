@@ -1,4 +1,4 @@
-"""The holder that will lose the VIP asks its successor to take it at once.
+"""A drained holder asks its successor to take the VIP at once.
 
 A backup that hears a lower priority than its own discards it, and takes over only after the master-down time
 (0.6 s by default). Priority 0 says that the holder stops, and the backup waits its skew alone (RFC 9568,
@@ -22,7 +22,15 @@ _HOPS = 255
 def successor(own: Report, others: Iterable[Report], cluster: Cluster) -> Report | None:
     """Whose keepalived will take the VIP from this holder's, by what both say; None when nobody's will."""
     mine = own.vrrp.effective_priority
-    if not own.holds_vip or own.vrrp.state != "MASTER" or mine is None or not own.decision.up:
+    # A drain alone is meant. When all nodes lose a service, they learn it one by one, and the 0.6 s keep the
+    # VIP from moving for that (measured at the loss of etcd's quorum).
+    if (
+        not own.drained
+        or not own.holds_vip
+        or own.vrrp.state != "MASTER"
+        or mine is None
+        or not own.decision.up
+    ):
         return None
     address = {node.name: node.address for node in cluster.nodes}
     able = [
